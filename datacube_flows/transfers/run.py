@@ -1,0 +1,224 @@
+"""The attempt's process: reads argv and environment, runs one transfer, prints progress, writes the report.
+
+This is the command of the container in every engine, and the child process of a local run. Standard output carries one
+JSON object a line (`progress`, `notice`, `log`); the report goes to a file. Exit codes are those of `core/retry.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from datacube_flows.api.datacube import EndType
+from datacube_flows.api.reasons import Reason
+from datacube_flows.api.report import ChangePlan, TransferReport
+from datacube_flows.core.kinds import KINDS, TransferKind, kind_named
+from datacube_flows.core.retry import EXIT_TERMINATED, exit_code
+from datacube_flows.errors import TransferError
+from datacube_flows.transfers.base import Attempt, Settings, Transfer
+from datacube_flows.transfers.environment import clean_environment
+from datacube_flows.transfers.failures import os_errors
+from datacube_flows.transfers.messages import MessageWriter, Ticker
+from datacube_flows.transfers.redact import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import FrameType
+
+REGISTRY: Final = {
+    EndType.GIT: ("datacube_flows.transfers.git", "GitTransfer"),
+    EndType.HUGGINGFACE: ("datacube_flows.transfers.huggingface", "HuggingFaceTransfer"),
+    EndType.S3: ("datacube_flows.transfers.s3", "S3Transfer"),
+}
+"""One line a store; imported when a transfer of that store starts."""
+
+
+class Terminated(BaseException):
+    """The process was told to end; raised in the main thread so that everything on the way cleans up."""
+
+
+class StalledAttempt(BaseException):
+    """No byte moved for as long as the document allows."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one attempt and returns its exit code."""
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    scratch = Path(tempfile.mkdtemp(prefix="datacube-"))
+    writer = MessageWriter(sys.stdout)
+    try:
+        attempt = make_attempt(arguments, os.environ, scratch)
+        replace_environment(attempt)
+        report, code = run_attempt(attempt, writer, interval=arguments.progress_interval)
+        writer.redact = attempt.redact
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    deliver(report, arguments)
+    return code
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads what `core/manifests.py` writes into the container's `args`; no secret is ever among them."""
+    parser = argparse.ArgumentParser(prog="datacube-attempt", description=__doc__, allow_abbrev=False)
+    parser.add_argument("kind", choices=[k.name for k in KINDS])
+    parser.add_argument("--folder", type=Path, required=True, help="download: where data goes; upload: the volume")
+    parser.add_argument("--sub-path", default="", help="the document's subPath")
+    parser.add_argument("--report", type=Path, required=True, help="file for the report (termination message)")
+    parser.add_argument("--outputs", type=Path, help="folder for the files path, revision, files, bytes")
+    parser.add_argument("--secret-env", action="append", default=[], help="variable whose value is never shown")
+    parser.add_argument("--pass-env", action="append", default=[], help="variable of executor.env")
+    parser.add_argument("--sync", action="store_true")
+    parser.add_argument("--verify", default="checksum", choices=["checksum", "size", "none"])
+    parser.add_argument("--max-delete", type=int)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--stall-timeout", type=int)
+    parser.add_argument("--bandwidth-limit", type=int)
+    parser.add_argument("--allow-http", action="store_true")
+    parser.add_argument("--ca-bundle", type=Path)
+    parser.add_argument("--progress-interval", type=float, default=10.0)
+    parser.add_argument("extra_args", nargs="*", help="after `--`: arguments for the tool")
+    return parser.parse_args(argv)
+
+
+def make_attempt(arguments: argparse.Namespace, environ: Mapping[str, str], scratch: Path) -> Attempt:
+    """Returns the attempt that arguments and environment describe."""
+    kind = kind_named(arguments.kind)
+    options = {o.name: environ[o.env_name] for o in kind.options if environ.get(o.env_name)}
+    return Attempt(
+        kind=kind,
+        options=options,
+        env={name: environ[name] for name in arguments.pass_env if name in environ},
+        folder=arguments.folder,
+        sub_path=arguments.sub_path,
+        extra_args=tuple(arguments.extra_args),
+        settings=Settings(
+            sync=arguments.sync,
+            verify=arguments.verify,
+            max_delete=arguments.max_delete,
+            dry_run=arguments.dry_run,
+            stall_timeout=arguments.stall_timeout,
+            bandwidth_limit=arguments.bandwidth_limit,
+            allowed_schemes=("https", "http") if arguments.allow_http else ("https",),
+            ca_bundle=arguments.ca_bundle,
+        ),
+        scratch=scratch,
+        redact=Redactor(secret_values(kind, environ, arguments.secret_env)),
+    )
+
+
+def secret_values(kind: TransferKind, environ: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Returns the values that must never be shown: of the options marked secret and of the variables named."""
+    marked = [o.env_name for o in kind.options if o.secret]
+    return [environ[name] for name in (*marked, *names) if environ.get(name)]
+
+
+def replace_environment(attempt: Attempt) -> None:
+    """Makes the process's environment the clean one, so that no library and no child sees a credential in it."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "/usr/bin:/bin")])
+    clean = clean_environment(attempt.env, home=attempt.scratch, path=path)
+    os.environ.clear()
+    os.environ.update(clean)
+    tempfile.tempdir = str(attempt.scratch)
+
+
+def run_attempt(attempt: Attempt, writer: MessageWriter, *, interval: float) -> tuple[TransferReport, int]:
+    """Runs the transfer under its signals, its ticker and its watchdog; every end becomes a report and a code."""
+    writer.redact = attempt.redact
+    previous = _on_signals(attempt)
+    ticker = Ticker(attempt, writer, interval=interval, on_stall=lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    ticker.start()
+    try:
+        with os_errors(attempt.folder):
+            report = perform(attempt)
+        return report, exit_code(report.reason)
+    except TransferError as error:
+        report = _failure(attempt, error.reason, error.message)
+        return report, exit_code(report.reason)
+    except StalledAttempt:
+        limit = attempt.settings.stall_timeout
+        report = _failure(attempt, Reason.STALLED, f"no byte moved for {limit} s: check the network and the store")
+        return report, exit_code(report.reason)
+    except Terminated:
+        return _failure(
+            attempt, Reason.TRANSFER_ERROR, "the attempt was told to end before it was done"
+        ), EXIT_TERMINATED
+    except Exception as error:  # noqa: BLE001 - the process's last line: a bug must still end in a report
+        writer.log("".join(traceback.format_exception(error)))
+        return _failure(attempt, Reason.TRANSFER_ERROR, f"bug in DataCube: {type(error).__name__}: {error}"), exit_code(
+            Reason.TRANSFER_ERROR
+        )
+    finally:
+        attempt.stop.set()
+        ticker.finish()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def perform(attempt: Attempt) -> TransferReport:
+    """Runs the transfer that `attempt.kind` names, or only its plan in a dry run."""
+    module, name = REGISTRY[attempt.kind.store]
+    transfer = cast("Transfer", getattr(importlib.import_module(module), name)())
+    if attempt.settings.dry_run:
+        return TransferReport(
+            Reason.TRANSFER_COMPLETE, _dry_run_message(plan := transfer.plan(attempt)), verified="none", plan=plan
+        )
+    report = transfer.upload(attempt) if attempt.kind.is_upload else transfer.download(attempt)
+    return _with_notices(report, attempt)
+
+
+def _dry_run_message(plan: ChangePlan) -> str:
+    return f"dry run: {plan.add} to add, {plan.update} to update, {plan.delete} to delete, {plan.bytes} bytes; nothing was moved"
+
+
+def _failure(attempt: Attempt, reason: Reason, message: str) -> TransferReport:
+    now = attempt.progress.snapshot()
+    return _with_notices(TransferReport(reason, message, files=now.files_done, bytes=now.bytes_done), attempt)
+
+
+def _with_notices(report: TransferReport, attempt: Attempt) -> TransferReport:
+    from dataclasses import replace
+
+    return replace(
+        report,
+        message=attempt.redact(report.message),
+        path=attempt.redact(report.path),
+        revision=attempt.redact(report.revision),
+        notices=tuple(attempt.redact(n) for n in (*report.notices, *attempt.progress.notices)),
+    )
+
+
+def _on_signals(attempt: Attempt) -> dict[int, signal._HANDLER]:
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        attempt.stop.set()
+        raise Terminated
+
+    def stall(_number: int, _frame: FrameType | None) -> None:
+        attempt.stop.set()
+        raise StalledAttempt
+
+    handlers = {signal.SIGTERM: terminate, signal.SIGINT: terminate, signal.SIGUSR1: stall}
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+
+def deliver(report: TransferReport, arguments: argparse.Namespace) -> None:
+    """Writes the report to the termination message and, after success, the outputs to files of their own."""
+    arguments.report.write_text(report.render())
+    if arguments.outputs is None:
+        return
+    arguments.outputs.mkdir(parents=True, exist_ok=True)
+    for name in ("path", "revision", "files", "bytes"):
+        (arguments.outputs / name).write_text(str(getattr(report, name)))
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # threads of a client library that wait for a dead peer must not hold the attempt
