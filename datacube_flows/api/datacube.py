@@ -6,7 +6,6 @@ fields are in `core/rules.py`.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -22,6 +21,7 @@ from datacube_flows.api.corev1 import (
     Toleration,
     WireModel,
 )
+from datacube_flows.api.ends import EndType
 
 GROUP = "tensorstack.dev"
 VERSION = "v1beta1"
@@ -31,15 +31,6 @@ KIND = "DataCube"
 MAX_OPTIONS = 64
 MAX_ENV = 64
 MAX_EXTRA_ARGS = 64
-
-
-class EndType(StrEnum):
-    """What one end of a transfer is."""
-
-    PVC = "pvc"
-    GIT = "git"
-    HUGGINGFACE = "huggingface"
-    S3 = "s3"
 
 
 def _absent_is_empty(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from datacube_flows.api.datacube import EndType
+from datacube_flows.api.ends import EndType
 
 
 class Direction(StrEnum):

@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from datacube_flows.api.datacube import EndType
+from datacube_flows.api.ends import EndType
 from datacube_flows.api.reasons import Reason
 from datacube_flows.api.report import ChangePlan, TransferReport
 from datacube_flows.core.kinds import KINDS, TransferKind, kind_named
