@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -52,13 +53,14 @@ class StalledAttempt(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one attempt and returns its exit code."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    if arguments.end_with_parent:
+        end_with_parent()
     scratch = Path(tempfile.mkdtemp(prefix="datacube-"))
     writer = MessageWriter(sys.stdout)
     try:
         attempt = make_attempt(arguments, os.environ, scratch)
         replace_environment(attempt)
         report, code = run_attempt(attempt, writer, interval=arguments.progress_interval)
-        writer.redact = attempt.redact
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     deliver(report, arguments)
@@ -84,8 +86,15 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow-http", action="store_true")
     parser.add_argument("--ca-bundle", type=Path)
     parser.add_argument("--progress-interval", type=float, default=10.0)
-    parser.add_argument("extra_args", nargs="*", help="after `--`: arguments for the tool")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="end when the process that started this one ends"
+    )
+    own, extra = list(argv), []
+    if "--" in own:
+        own, extra = own[: own.index("--")], own[own.index("--") + 1 :]
+    arguments = parser.parse_args(own)
+    arguments.extra_args = extra
+    return arguments
 
 
 def make_attempt(arguments: argparse.Namespace, environ: Mapping[str, str], scratch: Path) -> Attempt:
@@ -175,7 +184,8 @@ def perform(attempt: Attempt) -> TransferReport:
 
 
 def _dry_run_message(plan: ChangePlan) -> str:
-    return f"dry run: {plan.add} to add, {plan.update} to update, {plan.delete} to delete, {plan.bytes} bytes; nothing was moved"
+    changes = f"{plan.add} to add, {plan.update} to update, {plan.delete} to delete, {plan.bytes} bytes"
+    return f"dry run: {changes}; nothing was moved"
 
 
 def _failure(attempt: Attempt, reason: Reason, message: str) -> TransferReport:
@@ -184,8 +194,6 @@ def _failure(attempt: Attempt, reason: Reason, message: str) -> TransferReport:
 
 
 def _with_notices(report: TransferReport, attempt: Attempt) -> TransferReport:
-    from dataclasses import replace
-
     return replace(
         report,
         message=attempt.redact(report.message),
@@ -193,6 +201,15 @@ def _with_notices(report: TransferReport, attempt: Attempt) -> TransferReport:
         revision=attempt.redact(report.revision),
         notices=tuple(attempt.redact(n) for n in (*report.notices, *attempt.progress.notices)),
     )
+
+
+def end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the parent ends, so that a killed `datacube run` leaves no transfer behind."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG, prctl(2)
+    if os.getppid() == 1:
+        raise SystemExit(EXIT_TERMINATED)
 
 
 def _on_signals(attempt: Attempt) -> dict[int, signal._HANDLER]:

@@ -1,0 +1,25 @@
+"""Every label and annotation that DataCube writes or reads, in one place."""
+
+from typing import Final
+
+PREFIX: Final = "datacube.tensorstack.dev"
+
+NAME: Final = f"{PREFIX}/name"
+UID: Final = f"{PREFIX}/uid"
+RUN: Final = f"{PREFIX}/run"
+KIND: Final = f"{PREFIX}/kind"
+PLAN: Final = f"{PREFIX}/plan"
+ATTEMPT: Final = f"{PREFIX}/attempt"
+
+RERUN: Final = f"{PREFIX}/rerun"
+"""Annotation on a DataCube: any new value runs it again (SPEC section 5)."""
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGER: Final = "datacube"
+
+MAX_LABEL: Final = 63
+
+
+def label_value(text: str) -> str:
+    """Returns `text` cut to what a label may hold (63 characters, ending in a letter or digit)."""
+    return text[:MAX_LABEL].rstrip("-._")
