@@ -1,4 +1,4 @@
-"""From a plan to Kubernetes objects as plain dicts: container, pod, claim. **The only author of a container.**"""
+"""From a plan to Kubernetes objects as plain dicts: container, pod, claim. Nobody else writes a container."""
 
 from __future__ import annotations
 

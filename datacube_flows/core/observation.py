@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime  # noqa: TC003 - part of a dataclass that tools may introspect
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 

@@ -65,6 +65,17 @@ def resolve_source(root: Path, sub_path: str) -> Path:
     return real
 
 
+def make_folder(root: Path, sub_path: str) -> Path:
+    """Returns the folder `sub_path` below `root`, made when missing, as kubelet does it: no link is followed.
+
+    Raises:
+        TransferError: PathCollision where a file or a symbolic link is in the way.
+    """
+    folders = [part for part in sub_path.split("/") if part]
+    os.close(_open_folder(root, folders))
+    return root.joinpath(*folders)
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What an upload found: the files to move, and how many others it left out (each told in a notice)."""

@@ -1,0 +1,98 @@
+"""What a person sees of a run: a bar on a terminal, a plain line every ten seconds elsewhere. All of it on stderr."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+if TYPE_CHECKING:
+    from datacube_flows.api.status import DataCubeStatus
+
+LINE_SECONDS = 10.0
+
+
+class Display:
+    """Shows one document after the other; the engine calls it, also from a thread of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._name = ""
+        self._last_line = 0.0
+
+    def begin(self, name: str, title: str) -> None:
+        """Announces a document."""
+        self._name, self._last_line = name, time.monotonic()
+        self._console.print(f"[bold]{escape(name)}[/]  {escape(title)}", highlight=False)
+        if self._console.is_terminal:
+            columns = (TextColumn("  {task.fields[state]}"), BarColumn(bar_width=30), TextColumn("{task.fields[text]}"))
+            self._bar = Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
+            self._task = self._bar.add_task("", total=None, state="starting", text="")
+            self._bar.start()
+
+    def attempt(self, number: int, attempts: int) -> None:
+        """An attempt starts."""
+        if number > 1:
+            self.line(f"attempt {number} of {attempts}")
+
+    def progress(self, values: dict[str, Any]) -> None:
+        """New counters of the running attempt."""
+        text = describe(values)
+        if self._bar is not None:
+            total = values.get("bytesTotal") or None
+            self._bar.update(
+                self._task, total=total, completed=values.get("bytesDone", 0), state="moving", text=text
+            )
+        elif time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.line(text)
+
+    def line(self, text: str, style: str = "dim") -> None:
+        """A remark."""
+        self._console.print(f"  {text}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def end(self, status: DataCubeStatus) -> None:
+        """The document's outcome, in one or two lines."""
+        self.stop()
+        result, failed = status.result, status.phase != "Succeeded"
+        if failed or result is None:
+            reason, message = outcome(status)
+            self.line(f"{status.phase}: {reason}", style="bold red" if status.phase == "Failed" else "yellow")
+            self.line(message, style="")
+            return
+        reason, message = outcome(status)
+        self.line(f"{status.phase}: {message}", style="green")
+
+    def stop(self) -> None:
+        """Takes the bar off the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def describe(values: dict[str, Any]) -> str:
+    """Returns counters as one line: percent, bytes, files, rate, time left."""
+    done, total = values.get("bytesDone", 0), values.get("bytesTotal", 0)
+    parts = [f"{decimal(done)} of {decimal(total)}" if total else decimal(done)]
+    if "percent" in values:
+        parts.insert(0, f"{values['percent']} %")
+    if files := values.get("filesTotal"):
+        parts.append(f"{values.get('filesDone', 0)} of {files} files")
+    if rate := values.get("bytesPerSecond"):
+        parts.append(f"{decimal(rate)}/s")
+    if (left := values.get("etaSeconds")) is not None:
+        parts.append(f"{left} s left")
+    return ", ".join(parts)
+
+
+def outcome(status: DataCubeStatus) -> tuple[str, str]:
+    """Returns reason and message of the condition that says how the run stands."""
+    wanted = {"Succeeded": "Complete", "Failed": "Failed"}.get(status.phase, "Initialized")
+    condition = next(c for c in status.conditions if c.type == wanted)
+    return condition.reason or "", condition.message or ""

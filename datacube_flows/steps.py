@@ -1,0 +1,62 @@
+"""The three steps of a run (provision, attempt, report) against small protocols. No engine and no cluster is known here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from datacube_flows.api.reasons import Reason
+from datacube_flows.core.manifests import make_claim
+from datacube_flows.core.observation import AttemptSeen, PodPhase
+from datacube_flows.core.retry import is_retried
+from datacube_flows.errors import WaitingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from datacube_flows.core.plan import TransferPlan
+
+
+class Claims(Protocol):
+    """Where claims are kept: a namespace, or a folder of volumes."""
+
+    def has_claim(self, name: str) -> bool:
+        """Whether the claim exists."""
+
+    def make_claim(self, claim: dict[str, Any]) -> None:
+        """Makes a claim; one that exists by now is left as it is."""
+
+
+class AttemptRunner(Protocol):
+    """Runs one attempt to its end: as a pod, or as a child process."""
+
+    def run_attempt(
+        self, plan: TransferPlan, number: int, on_progress: Callable[[dict[str, Any]], None]
+    ) -> AttemptSeen:
+        """Returns the attempt after its end."""
+
+
+def provision(plan: TransferPlan, claims: Claims) -> str:
+    """Makes sure that the claim exists, and returns what was done, "" for nothing. An existing claim is never touched.
+
+    Raises:
+        WaitingError: WaitingForVolume when there is no claim and no template.
+    """
+    if claims.has_claim(plan.claim.name):
+        return ""
+    claim = make_claim(plan)
+    if claim is None:
+        raise WaitingError(
+            Reason.WAITING_FOR_VOLUME,
+            f"there is no claim '{plan.claim.name}': create it"
+            + ("" if plan.kind.is_upload else ", or give sink.pvc.template"),
+        )
+    claims.make_claim(claim)
+    return f"made claim {plan.claim.name}"
+
+
+def is_followed(plan: TransferPlan, seen: AttemptSeen) -> bool:
+    """Whether another attempt follows one that ended."""
+    if seen.phase is not PodPhase.FAILED:
+        return False
+    reason, _ = seen.failure
+    return is_retried(reason, attempts=seen.number, backoff_limit=plan.retries)
