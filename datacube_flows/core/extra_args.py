@@ -195,6 +195,10 @@ def _refused(verbs: Sequence[Verb], index: int, spelling: str) -> ArgProblem:
 def _bad_text(index: int, item: str) -> ArgProblem | None:
     if "$(" in item:
         return ArgProblem(index, "`$(` is refused: it would put a value into the tool's argv", "write the text itself")
+    if "{{" in item:
+        return ArgProblem(
+            index, "`{{` is refused: a workflow engine would read it as a template", "write the text itself"
+        )
     if not item:
         return ArgProblem(index, "an argument is empty", "remove it")
     if not item.isprintable():

@@ -12,16 +12,23 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-CACHE_ROOTS: Final = ("/tmp",)  # noqa: S108 - a path inside the attempt's own container, named by users
-"""Folders below which an argument may put files: the attempt's own scratch volume."""
+CACHE_ROOT: Final = "/tmp"  # noqa: S108 - a path inside the attempt's own container, named by users
+"""Below it an argument may put files; not on the volume, where everything is data that a later upload moves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a value must be; `wanted` completes the sentence "takes ..."."""
+    """What a value must be.
+
+    Attributes:
+        wanted: completes the sentence "it takes ...".
+        accepts: whether a value is that.
+        example: one that is; the tests give it to the real tool.
+    """
 
     wanted: str
     accepts: Callable[[str], bool]
+    example: str
 
 
 class Effect(Enum):
@@ -82,9 +89,12 @@ class Verb:
 def make_verb(
     name: str, *, allow: tuple[Flag, ...], deny: Mapping[str, str], families: Mapping[str, str] | None = None
 ) -> Verb:
-    """Returns the verb; `deny` maps spellings, several separated by blanks, to one reason."""
-    denied = {spelling: why for spellings, why in deny.items() for spelling in spellings.split()}
-    return Verb(name, {n: flag for flag in allow for n in flag.names}, denied, dict(families or {}))
+    """Returns the verb; `deny` and `families` map spellings, several separated by blanks, to one reason."""
+    return Verb(name, {n: flag for flag in allow for n in flag.names}, _one_by_one(deny), _one_by_one(families or {}))
+
+
+def _one_by_one(reasons: Mapping[str, str]) -> dict[str, str]:
+    return {spelling: why for spellings, why in reasons.items() for spelling in spellings.split()}
 
 
 def switch(names: str) -> Flag:
@@ -117,6 +127,7 @@ def whole(low: int, high: int) -> Check:
     return Check(
         f"a whole number from {low} to {high}",
         lambda text: re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) is not None and low <= int(text) <= high,
+        str(low),
     )
 
 
@@ -125,48 +136,54 @@ def decimal(high: float) -> Check:
     return Check(
         f"a number from 0 to {high:g}",
         lambda text: re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text, re.ASCII) is not None and float(text) <= high,
+        "0.5",
     )
 
 
 def one_of(*words: str) -> Check:
     """One of the words, exactly."""
-    return Check("one of " + ", ".join(words), frozenset(words).__contains__)
+    return Check("one of " + ", ".join(words), frozenset(words).__contains__, words[0])
 
 
-def matching(pattern: str, wanted: str) -> Check:
+def matching(pattern: str, wanted: str, example: str) -> Check:
     """Text that the pattern describes as a whole."""
     compiled = re.compile(pattern, re.ASCII)
-    return Check(wanted, lambda text: compiled.fullmatch(text) is not None)
+    return Check(wanted, lambda text: compiled.fullmatch(text) is not None, example)
 
 
-_UNITS: Final = {"": 1024, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_SIZE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(?:([Bb])|([KMGTkmgt])(?:iB?)?)?", re.ASCII)
+_POWERS: Final = {"": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def size(high: str) -> Check:
     """A size as rclone writes it (`64M`, `1.5Gi`; a bare number is KiB), at most `high`."""
     limit = _bytes(high)
-    return Check(f"a size such as 64M, at most {high}", lambda text: (found := _bytes(text)) >= 0 and found <= limit)
+    return Check(f"a size such as 8M, at most {high}", lambda text: 0 <= _bytes(text) <= limit, "8M")
 
 
 def _bytes(text: str) -> float:
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([BKMGT]?)(?:i?B?)", text, re.ASCII)
-    return float(found[1]) * _UNITS[found[2]] if found else -1
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        return -1
+    number, plain, unit = found.groups("")
+    return float(number) * (1 if plain else 1024 ** _POWERS[unit.upper()])
 
 
-DURATION: Final = matching(
-    r"([0-9]{1,9}(\.[0-9]{1,6})?(ms|[smhdwMy]))+|[0-9]{1,9}(\.[0-9]{1,6})?", "a duration such as 30s"
-)
-_DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:]{5,8}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
-AGE: Final = matching(rf"off|([0-9]{{1,9}}(\.[0-9]{{1,6}})?(ms|[smhdwMy])?)+|{_DATE}", "an age such as 24h, or a date")
-TRISTATE: Final = one_of("true", "false", "unset")
-WORD: Final = matching(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,255}", "letters, digits and `_.:/-`")
-TEXT: Final = Check("text without control characters", str.isprintable)
+def or_off(check: Check) -> Check:
+    """What `check` takes, or `off`."""
+    return Check(f"{check.wanted}, or off", lambda text: text == "off" or check.accepts(text), check.example)
 
 
 def _is_cache_path(text: str) -> bool:
-    return text.isprintable() and any(
-        posixpath.normpath(text) == text.rstrip("/") and text.startswith(f"{root}/") for root in CACHE_ROOTS
-    )
+    return text.isprintable() and text.startswith(f"{CACHE_ROOT}/") and posixpath.normpath(text) == text.rstrip("/")
 
 
-CACHE_PATH: Final = Check("a folder below " + " or ".join(CACHE_ROOTS), _is_cache_path)
+_NUMBER: Final = r"[0-9]{1,9}(\.[0-9]{1,6})?"
+_DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2}))?"
+
+DURATION: Final = matching(rf"0|({_NUMBER}(ns|us|ms|s|m|h))+", "a duration such as 1h30m", "1h30m")
+AGE: Final = matching(rf"off|{_NUMBER}(ms|[smhdwMy])?|{_DATE}", "an age such as 24h, or a date", "24h")
+TRISTATE: Final = one_of("true", "false", "unset")
+WORD: Final = matching(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,255}", "letters, digits and `_.:/-`", "word")
+TEXT: Final = Check("text without control characters", str.isprintable, "*.bin")
+CACHE_PATH: Final = Check(f"a folder below {CACHE_ROOT}", _is_cache_path, f"{CACHE_ROOT}/cache/hf")

@@ -13,8 +13,11 @@ _DEPTH: Final = whole(1, 2_147_483_647)
 _FILTER: Final = matching(
     r"blob:none|blob:limit=[0-9]{1,12}[kmg]?|tree:[0-9]{1,4}|object:type=(tag|commit|tree|blob)",
     "`blob:none`, `blob:limit=<size>`, `tree:<depth>` or `object:type=<type>`",
+    "blob:none",
 )
-_SINCE: Final = matching(r"[A-Za-z0-9][A-Za-z0-9 :.,+/-]{0,63}", "a time such as 2026-01-31 or '2 weeks ago'")
+_SINCE: Final = matching(
+    r"[A-Za-z0-9][A-Za-z0-9 :.,+/-]{0,63}", "a time such as 2026-01-31 or '2 weeks ago'", "2026-01-31"
+)
 
 _EXECUTES: Final = "it names a program to run"
 _SUBMODULES: Final = "submodules are not fetched: their URLs come from untrusted content"
