@@ -6,9 +6,10 @@ fields are in `core/rules.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from datacube_flows.api.corev1 import (
     Affinity,
@@ -16,12 +17,23 @@ from datacube_flows.api.corev1 import (
     LocalObjectReference,
     PersistentVolumeClaimTemplate,
     PodSecurityContext,
-    Quantity,
     ResourceRequirements,
     Toleration,
-    WireModel,
 )
 from datacube_flows.api.ends import EndType
+from datacube_flows.api.wire import (
+    ATOMIC,
+    BY_NAME,
+    Bool,
+    Int,
+    Int32,
+    Labels,
+    Name,
+    Quantity,
+    Text,
+    WireModel,
+    without_nulls,
+)
 
 GROUP = "tensorstack.dev"
 VERSION = "v1beta1"
@@ -33,23 +45,12 @@ MAX_ENV = 64
 MAX_EXTRA_ARGS = 64
 
 
-def _absent_is_empty(value: Any) -> Any:
-    return () if value is None else value
-
-
-EnvList = Annotated[tuple[EnvVar, ...], BeforeValidator(_absent_is_empty)]
-ArgList = Annotated[
-    tuple[Annotated[str, Field(max_length=1024)], ...],
-    BeforeValidator(_absent_is_empty),
-]
-
-
 class PVCReference(WireModel):
     """The claim that is one end of the transfer."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the PersistentVolumeClaim.")]
+    name: Annotated[Name, Field(description="Name of the PersistentVolumeClaim.")]
     sub_path: Annotated[
-        str | None,
+        Text | None,
         Field(
             max_length=1024,
             description="Path inside the volume; absent: its root. A download makes it, an upload needs it to exist.",
@@ -66,8 +67,12 @@ class DataReference(WireModel):
 
     type: Annotated[EndType, Field(description="What this end is.")]
     options: Annotated[
-        EnvList,
-        Field(max_length=MAX_OPTIONS, description="Options of a store; each becomes an environment variable."),
+        tuple[EnvVar, ...],
+        Field(
+            max_length=MAX_OPTIONS,
+            description="Options of a store; each becomes an environment variable.",
+            json_schema_extra=BY_NAME,
+        ),
     ] = ()
     pvc: Annotated[PVCReference | None, Field(description="The claim, when type is pvc.")] = None
 
@@ -75,19 +80,20 @@ class DataReference(WireModel):
 class ExecutorOptions(WireModel):
     """How often, how long and in which manner the transfer runs."""
 
-    backoff_limit: Annotated[int, Field(ge=0, le=1_000_000, description="Retries after the first failed attempt.")] = 0
+    backoff_limit: Annotated[Int32, Field(ge=0, description="Retries after the first failed attempt.")] = 0
     active_deadline_seconds: Annotated[
-        int | None, Field(ge=1, le=2_147_483_647, description="Seconds that one attempt may take; absent: no limit.")
+        Int32 | None, Field(ge=1, description="Seconds that one attempt may take; absent: no limit.")
     ] = None
     sync: Annotated[
-        bool | None,
+        Bool | None,
         Field(description="S3 download only: also delete files below subPath that the source lacks."),
     ] = None
     extra_args: Annotated[
-        ArgList,
+        tuple[Annotated[Text, Field(max_length=1024)], ...],
         Field(
             max_length=MAX_EXTRA_ARGS,
             description="Arguments for git, hf or rclone, which then does the work instead of the built-in engine.",
+            json_schema_extra=ATOMIC,
         ),
     ] = ()
     verify: Annotated[
@@ -95,13 +101,13 @@ class ExecutorOptions(WireModel):
         Field(description="How the result is checked before success is reported; absent: checksum."),
     ] = None
     stall_timeout_seconds: Annotated[
-        int | None,
-        Field(ge=1, le=2_147_483_647, description="End an attempt that moved no byte for so many seconds."),
+        Int32 | None,
+        Field(ge=1, description="End an attempt that moved no byte for so many seconds."),
     ] = None
-    max_delete: Annotated[
-        int | None, Field(ge=0, le=2_147_483_647, description="Files that a sync may delete; absent: no limit.")
-    ] = None
-    dry_run: Annotated[bool | None, Field(description="Fill status.plan and move nothing.")] = None
+    max_delete: Annotated[Int32 | None, Field(ge=0, description="Files that a sync may delete; absent: no limit.")] = (
+        None
+    )
+    dry_run: Annotated[Bool | None, Field(description="Fill status.plan and move nothing.")] = None
     bandwidth_limit: Annotated[Quantity | None, Field(description="Bytes per second, such as 50M or 10Mi.")] = None
 
 
@@ -110,7 +116,12 @@ class Executor(WireModel):
 
     options: Annotated[ExecutorOptions | None, Field(description="Retries, deadline and manner.")] = None
     env: Annotated[
-        EnvList, Field(max_length=MAX_ENV, description="Environment of the transfer, for instance HTTPS_PROXY.")
+        tuple[EnvVar, ...],
+        Field(
+            max_length=MAX_ENV,
+            description="Environment of the transfer, for instance HTTPS_PROXY.",
+            json_schema_extra=BY_NAME,
+        ),
     ] = ()
     security_context: Annotated[
         PodSecurityContext | None, Field(description="Merged field by field over the restricted default.")
@@ -118,19 +129,18 @@ class Executor(WireModel):
     resources: Annotated[ResourceRequirements | None, Field(description="Resources of the transfer's container.")] = (
         None
     )
-    node_selector: Annotated[dict[str, str] | None, Field(max_length=64, description="Labels a node must have.")] = None
+    node_selector: Annotated[Labels | None, Field(description="Labels a node must have.")] = None
     tolerations: Annotated[
-        tuple[Toleration, ...], BeforeValidator(_absent_is_empty), Field(max_length=64, description="Taints tolerated.")
+        tuple[Toleration, ...], Field(max_length=64, description="Taints tolerated.", json_schema_extra=ATOMIC)
     ] = ()
     affinity: Annotated[Affinity | None, Field(description="Where the pod prefers or has to run.")] = None
-    priority_class_name: Annotated[str | None, Field(max_length=253, description="PriorityClass of the pod.")] = None
-    service_account_name: Annotated[
-        str | None, Field(max_length=253, description="Identity of the pod, for instance for IRSA.")
-    ] = None
+    priority_class_name: Annotated[Name | None, Field(description="PriorityClass of the pod.")] = None
+    service_account_name: Annotated[Name | None, Field(description="Identity of the pod, for instance for IRSA.")] = (
+        None
+    )
     image_pull_secrets: Annotated[
         tuple[LocalObjectReference, ...],
-        BeforeValidator(_absent_is_empty),
-        Field(max_length=16, description="Secrets for pulling the image."),
+        Field(max_length=16, description="Secrets for pulling the image.", json_schema_extra=BY_NAME),
     ] = ()
     engine: Annotated[
         Literal["argo", "prefect"] | None, Field(description="Workflow engine; absent: the operator's default.")
@@ -143,29 +153,34 @@ class DataCubeSpec(WireModel):
     source: Annotated[DataReference, Field(description="Where the data is.")]
     sink: Annotated[DataReference, Field(description="Where the data goes.")]
     executor: Annotated[Executor | None, Field(description="How the transfer runs.")] = None
-    suspend: Annotated[bool | None, Field(description="Hold the transfer: no attempt runs while this is true.")] = None
+    suspend: Annotated[Bool | None, Field(description="Hold the transfer: no attempt runs while this is true.")] = None
     ttl_seconds_after_finished: Annotated[
-        int | None,
-        Field(ge=0, le=2_147_483_647, description="Delete the DataCube so many seconds after its end."),
+        Int32 | None,
+        Field(ge=0, description="Delete the DataCube so many seconds after its end."),
     ] = None
 
 
 class ObjectMeta(WireModel, extra="ignore"):
-    """The part of Kubernetes' metadata that DataCube reads."""
+    """The part of Kubernetes' metadata that DataCube reads; the rest is ignored."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-    namespace: str = "default"
-    uid: str = ""
-    generation: int = 0
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
+    name: Annotated[Name, Field(description="Name of the DataCube.")]
+    namespace: Text = "default"
+    uid: Text = ""
+    generation: Int = 0
+    labels: Annotated[dict[Text, Text] | None, BeforeValidator(without_nulls)] = None
+    annotations: Annotated[dict[Text, Text] | None, BeforeValidator(without_nulls)] = None
 
 
 class DataCube(WireModel):
-    """A DataCube document; `status` is read by other models and kept out of this one."""
+    """Moves data once, between one PersistentVolumeClaim and one Git, Hugging Face or S3 store."""
 
     api_version: Literal["tensorstack.dev/v1beta1"]
     kind: Literal["DataCube"]
     metadata: ObjectMeta
-    spec: DataCubeSpec
-    status: dict[str, Any] | None = None
+    spec: Annotated[DataCubeSpec, Field(description="What is moved, from where to where, and how.")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _status_is_ignored(cls, data: Any) -> Any:
+        """`status` has models of its own (`api/status.py`); whatever a document holds there says nothing."""
+        return {k: v for k, v in data.items() if k != "status"} if isinstance(data, Mapping) else data
