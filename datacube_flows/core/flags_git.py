@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from datacube_flows.core.flags import TEXT, WORD, Verb, make_verb, matching, switch, valued, whole
+from datacube_flows.core.flags import TEXT, WORD, Verb, dropped, make_verb, matching, switch, valued, whole
 
 _DEPTH: Final = whole(1, 2_147_483_647)
 _FILTER: Final = matching(
@@ -71,7 +71,7 @@ GIT_CLONE: Final[Verb] = make_verb(
         "--bundle-uri": "it fetches from an address other than option `url`",
         "-o --origin": "the remote is always called `origin`",
         "-b --branch --revision": _REF,
-        "-n --no-checkout --bare --mirror --sparse --ref-format": _SHAPE,
+        "-n --no-checkout --bare --naked --mirror --sparse --ref-format": _SHAPE,
         "-h --help --help-all": _HELP,
     },
 )
@@ -81,6 +81,7 @@ GIT_FETCH: Final[Verb] = make_verb(
     allow=(
         *_DOWNLOAD,
         valued("--deepen", _DEPTH),
+        dropped("--filter", "the repository keeps the filter that it was cloned with", _FILTER),
         switch("--unshallow"),
         switch("--refetch"),
         switch("--update-shallow"),

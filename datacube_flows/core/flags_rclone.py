@@ -6,6 +6,7 @@ does not. Caps bound what one attempt may take (S27); the pod's limits bound it 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from datacube_flows.core.flags import (
@@ -14,6 +15,7 @@ from datacube_flows.core.flags import (
     TEXT,
     TRISTATE,
     WORD,
+    Effect,
     Flag,
     Verb,
     decimal,
@@ -161,7 +163,7 @@ _REPORTS: Final = "it writes a list of files, and the report of the transfer is 
 _DATA: Final = "the result would not be what the source holds, and is verified to be that"
 _INTEGRITY: Final = "it switches off a check of what was moved"
 _NAMES: Final = "names of files are kept as they are"
-_LINKS: Final = "symbolic links are skipped and counted: they can lead out of the volume"
+_LINKS: Final = "links and special files are skipped and counted: they can lead out of the volume"
 _DELETES: Final = "what a sync deletes, and when, is decided by executor.options.sync and maxDelete"
 _PARTIAL: Final = "a part of the data is not a success: use executor.options.activeDeadlineSeconds"
 _METADATA: Final = "owner, mode and attributes are not taken from, nor given to, a store"
@@ -196,7 +198,8 @@ _DENY: Final = {
     "-u --update --s3-decompress --s3-directory-markers": _DATA,
     "--disable --s3-disable-checksum --s3-no-head --local-no-check-updated": _INTEGRITY,
     "--suffix --suffix-keep-extension --fix-case --s3-encoding --local-encoding": _NAMES,
-    "-l --links -L --copy-links --skip-links -x --one-file-system --local-links --local-zero-size-links": _LINKS,
+    "-l --links -L --copy-links --skip-links --local-links --local-zero-size-links": _LINKS,
+    "--skip-specials -x --one-file-system": _LINKS,
     "--max-delete --max-delete-size --track-renames --track-renames-strategy": _DELETES,
     "--max-transfer --max-duration --cutoff-mode": _PARTIAL,
     "-M --metadata": _METADATA,
@@ -231,8 +234,10 @@ _FAMILIES: Final = {
     "--local-": "files of the volume are read and written as they are",
     _OTHER_STORES: "it is for another store than S3",
 }
-_NOT_SYNC: Final = (toggle("--no-traverse"), toggle("--no-check-dest"))
-"""`rclone sync` has to see the destination."""
+_COPY_ONLY: Final = (toggle("--no-traverse"), toggle("--no-check-dest"))
+_NOT_IN_SYNC: Final = tuple(
+    replace(flag, effect=Effect.DROP, note="a sync has to see the destination") for flag in _COPY_ONLY
+)
 
-RCLONE_COPY: Final[Verb] = make_verb("rclone copy", allow=(*_ALLOW, *_NOT_SYNC), deny=_DENY, families=_FAMILIES)
-RCLONE_SYNC: Final[Verb] = make_verb("rclone sync", allow=_ALLOW, deny=_DENY, families=_FAMILIES)
+RCLONE_COPY: Final[Verb] = make_verb("rclone copy", allow=(*_ALLOW, *_COPY_ONLY), deny=_DENY, families=_FAMILIES)
+RCLONE_SYNC: Final[Verb] = make_verb("rclone sync", allow=(*_ALLOW, *_NOT_IN_SYNC), deny=_DENY, families=_FAMILIES)
