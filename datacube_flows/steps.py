@@ -1,4 +1,4 @@
-"""The three steps of a run (provision, attempt, report) against small protocols. No engine and no cluster is known here."""
+"""The three steps of a run (provision, attempt, report) against small protocols. Knows no engine, no cluster."""
 
 from __future__ import annotations
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-if TYPE_CHECKING:
-    from datacube_flows.api.status import DataCubeStatus
+from datacube_flows.api.status import ConditionType, DataCubeStatus, Phase
 
 LINE_SECONDS = 10.0
 
@@ -46,9 +45,7 @@ class Display:
         text = describe(values)
         if self._bar is not None:
             total = values.get("bytesTotal") or None
-            self._bar.update(
-                self._task, total=total, completed=values.get("bytesDone", 0), state="moving", text=text
-            )
+            self._bar.update(self._task, total=total, completed=values.get("bytesDone", 0), state="moving", text=text)
         elif time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             self.line(text)
@@ -60,14 +57,12 @@ class Display:
     def end(self, status: DataCubeStatus) -> None:
         """The document's outcome, in one or two lines."""
         self.stop()
-        result, failed = status.result, status.phase != "Succeeded"
-        if failed or result is None:
-            reason, message = outcome(status)
-            self.line(f"{status.phase}: {reason}", style="bold red" if status.phase == "Failed" else "yellow")
-            self.line(message, style="")
-            return
         reason, message = outcome(status)
-        self.line(f"{status.phase}: {message}", style="green")
+        if status.phase is Phase.SUCCEEDED:
+            self.line(f"Succeeded: {summary(status)}", style="green")
+            return
+        self.line(f"{status.phase}: {reason}", style="bold red" if status.phase is Phase.FAILED else "yellow")
+        self.line(message, style="")
 
     def stop(self) -> None:
         """Takes the bar off the terminal."""
@@ -91,8 +86,26 @@ def describe(values: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def summary(status: DataCubeStatus) -> str:
+    """Returns what a run that succeeded did, in one line."""
+    if plan := status.plan:
+        changes = f"{plan.add} to add, {plan.update} to update, {plan.delete} to delete"
+        return f"dry run: {changes}, {decimal(plan.bytes)}; nothing was moved"
+    result = status.result
+    if result is None:
+        return ""
+    parts = [f"{result.files} files, {decimal(result.bytes or 0)} moved"]
+    if result.skipped:
+        parts.append(f"{result.skipped} skipped")
+    parts.append(f"verified by {result.verified}")
+    if result.revision:
+        parts.append(f"revision {result.revision[:12]}")
+    return ", ".join(parts) + f"; {result.path or '/'}"
+
+
 def outcome(status: DataCubeStatus) -> tuple[str, str]:
     """Returns reason and message of the condition that says how the run stands."""
-    wanted = {"Succeeded": "Complete", "Failed": "Failed"}.get(status.phase, "Initialized")
-    condition = next(c for c in status.conditions if c.type == wanted)
+    wanted = {Phase.SUCCEEDED: ConditionType.COMPLETE, Phase.FAILED: ConditionType.FAILED}
+    kind = wanted.get(status.phase or Phase.PENDING, ConditionType.INITIALIZED)
+    condition = next(c for c in status.conditions or () if c.type is kind)
     return condition.reason or "", condition.message or ""

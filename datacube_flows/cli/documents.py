@@ -6,7 +6,7 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -33,8 +33,9 @@ class Documents:
     claims: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def lookup(self, source: str, name: str, key: str) -> str | None:
+    def lookup(self, source: Literal["secret", "configmap"], name: str, key: str, optional: bool) -> str | None:
         """Returns the value of a key of a Secret or ConfigMap, None when there is none."""
+        del optional  # whoever asks decides what a missing value means
         found = self.secrets if source == "secret" else self.config_maps
         return found.get(name, {}).get(key)
 
@@ -56,10 +57,10 @@ class Documents:
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice instead of silently taking the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
@@ -83,7 +84,7 @@ def read_documents(paths: list[Path]) -> Documents:
 
 def _load(path: Path) -> list[Any]:
     try:
-        return list(yaml.load_all(_read(path), Loader=_Loader))  # noqa: S506 - a SafeLoader
+        return list(yaml.load_all(_read(path), Loader=_Loader))
     except yaml.YAMLError as error:
         raise DocumentError(f"{path} is no YAML: {error}") from error
 

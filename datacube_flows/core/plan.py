@@ -198,4 +198,4 @@ def _secret_names(kind: TransferKind, options: Sequence[EnvVar], env: Sequence[E
 
 
 def _bytes(value: int | str | None) -> int | None:
-    return None if value is None else int(quantity.parse(value))
+    return None if value is None else quantity.whole(value)

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,13 +151,11 @@ def _end(child: subprocess.Popen[str], grace_seconds: float) -> int:
         os.killpg(child.pid, signal.SIGTERM)
         try:
             child.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C does not wait
             os.killpg(child.pid, signal.SIGKILL)
     code = child.wait()
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)  # tools that outlived the attempt
-    except (ProcessLookupError, PermissionError):
-        pass
     return code
 
 

@@ -1,0 +1,171 @@
+"""`datacube run` and `datacube plan`: documents in, transfers done in their order, statuses out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+
+from datacube_flows.api.datacube import DataCube
+from datacube_flows.api.reasons import Reason
+from datacube_flows.cli import exit_codes
+from datacube_flows.cli.display import Display, outcome
+from datacube_flows.cli.documents import Documents, read_documents
+from datacube_flows.cli.validate import check_documents, show_violations
+from datacube_flows.core.manifests import Installation
+from datacube_flows.core.plan import Policy, TransferPlan, make_plan
+from datacube_flows.engines.child import ChildSettings
+from datacube_flows.engines.inline import InlineEngine, interrupted_status
+from datacube_flows.engines.volumes import LocalVolumes
+from datacube_flows.errors import DocumentError, InvalidDataCube
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from datacube_flows.api.status import DataCubeStatus
+
+BAR_SECONDS = 0.2
+LINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for."""
+
+    files: list[Path]
+    volumes: Path
+    secrets: tuple[str, ...]
+    allow_http: bool
+    ca_bundle: Path | None
+
+    @property
+    def policy(self) -> Policy:
+        """What this machine allows."""
+        return Policy(allowed_schemes=("https", "http") if self.allow_http else ("https",))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One document and how it ended."""
+
+    cube: DataCube
+    status: DataCubeStatus
+
+    def to_wire(self) -> dict[str, Any]:
+        """The resource as a cluster shows it, without the spec, which may hold literal secrets."""
+        cube = self.cube
+        metadata = {"name": cube.metadata.name, "namespace": cube.metadata.namespace}
+        return {
+            "apiVersion": cube.api_version,
+            "kind": cube.kind,
+            "metadata": metadata,
+            "status": self.status.to_wire(),
+        }
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM, handled like Ctrl-C."""
+
+
+def run_documents(request: Request, output: str, *, keep_going: bool, dry_run: bool) -> int:
+    """Runs every document in order and returns the exit code; all are checked before the first one starts."""
+    console = Console(stderr=True)
+    try:
+        documents = read_documents(request.files)
+        for assignment in request.secrets:
+            documents.add_secret(assignment)
+        cubes = check_documents(documents, request.policy)
+        plans = [_plan(cube, request.policy, dry_run=dry_run) for cube in cubes]
+    except DocumentError as error:
+        console.print(f"datacube: {error}", style="bold red", markup=False, highlight=False)
+        return exit_codes.USAGE
+    except InvalidDataCube as error:
+        show_violations(console, error)
+        return exit_codes.INVALID
+    for notice in documents.notices:
+        console.print(notice, style="yellow", markup=False, highlight=False)
+    return _run_all(list(zip(cubes, plans, strict=True)), request, documents, console, output, keep_going=keep_going)
+
+
+def _plan(cube: DataCube, policy: Policy, *, dry_run: bool) -> TransferPlan:
+    plan = make_plan(cube, policy)
+    return plan.model_copy(update={"dry_run": True, "retries": 0}) if dry_run else plan
+
+
+def _run_all(
+    work: list[tuple[DataCube, TransferPlan]],
+    request: Request,
+    documents: Documents,
+    console: Console,
+    output: str,
+    *,
+    keep_going: bool,
+) -> int:
+    display = Display(console)
+    engine = _engine(request, documents, display, console)
+    signal.signal(signal.SIGTERM, _end)
+    done: list[Outcome] = []
+    codes: list[int] = []
+    for cube, plan in work:
+        display.begin(plan.name, _title(cube, plan))
+        try:
+            status, code = _run_one(engine, plan)
+        except KeyboardInterrupt as interrupt:
+            status = interrupted_status()
+            code = exit_codes.TERMINATED if isinstance(interrupt, _Ended) else exit_codes.INTERRUPTED
+        display.end(status)
+        done.append(Outcome(cube, status))
+        codes.append(code)
+        if code in (exit_codes.INTERRUPTED, exit_codes.TERMINATED) or (code and not keep_going):
+            break
+    if len(done) < len(work):
+        display.line(f"not started: {', '.join(plan.name for _, plan in work[len(done) :])}", style="yellow")
+    _print(done, output)
+    return exit_codes.worst(codes)
+
+
+def _run_one(engine: InlineEngine, plan: TransferPlan) -> tuple[DataCubeStatus, int]:
+    status = engine.run(plan)
+    reason, _ = outcome(status)
+    return status, exit_codes.code_of(Reason(reason))
+
+
+def _engine(request: Request, documents: Documents, display: Display, console: Console) -> InlineEngine:
+    installation = Installation(
+        allow_http=request.allow_http, progress_seconds=BAR_SECONDS if console.is_terminal else LINE_SECONDS
+    )
+    settings = ChildSettings(
+        installation,
+        ca_bundle=str(request.ca_bundle.resolve()) if request.ca_bundle else "",
+        path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    )
+    volumes = LocalVolumes(request.volumes.resolve())
+    for name in documents.claims:
+        volumes.make_claim({"metadata": {"name": name}})
+    return InlineEngine(volumes, documents.lookup, display, settings)
+
+
+def _title(cube: DataCube, plan: TransferPlan) -> str:
+    claim = f"pvc {plan.claim.name}:/{plan.claim.sub_path}"
+    source, sink = cube.spec.source.type, cube.spec.sink.type
+    return f"{claim} -> {sink}" if plan.kind.is_upload else f"{source} -> {claim}"
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise _Ended
+
+
+def _print(done: list[Outcome], output: str) -> None:
+    resources = [o.to_wire() for o in done]
+    if output == "yaml":
+        sys.stdout.write(yaml.safe_dump_all(resources, sort_keys=False, allow_unicode=True))
+    elif output == "json":
+        one = resources[0] if len(resources) == 1 else {"apiVersion": "v1", "kind": "List", "items": resources}
+        sys.stdout.write(json.dumps(one, indent=2, ensure_ascii=False) + "\n")

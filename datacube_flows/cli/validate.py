@@ -1,0 +1,75 @@
+"""`datacube validate`: every broken rule of every document, with its path and its remedy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from datacube_flows.cli import exit_codes
+from datacube_flows.cli.documents import Documents, read_documents
+from datacube_flows.core.plan import Policy
+from datacube_flows.core.rules import validate, warnings_of
+from datacube_flows.errors import DocumentError, InvalidDataCube, Violation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from datacube_flows.api.datacube import DataCube
+
+
+def validate_documents(files: list[Path], *, allow_http: bool) -> int:
+    """Checks the documents, says what is wrong on stderr and returns the exit code."""
+    console = Console(stderr=True)
+    policy = Policy(allowed_schemes=("https", "http") if allow_http else ("https",))
+    try:
+        documents = read_documents(files)
+        cubes = check_documents(documents, policy)
+    except DocumentError as error:
+        console.print(f"datacube: {error}", style="bold red", markup=False, highlight=False)
+        return exit_codes.USAGE
+    except InvalidDataCube as error:
+        show_violations(console, error)
+        return exit_codes.INVALID
+    for notice in documents.notices:
+        console.print(notice, style="yellow", markup=False, highlight=False)
+    for cube in cubes:
+        console.print(f"{cube.metadata.name}: valid", markup=False, highlight=False)
+        for warning in warnings_of(cube):
+            console.print(f"  {warning}", style="yellow", markup=False, highlight=False)
+    return exit_codes.OK
+
+
+def check_documents(documents: Documents, policy: Policy) -> list[DataCube]:
+    """Returns the DataCubes of all documents.
+
+    Raises:
+        InvalidDataCube: with the broken rules of all of them; each path begins with the document's name.
+    """
+    cubes, violations = [], []
+    for number, document in enumerate(documents.cubes, 1):
+        try:
+            cubes.append(validate(document, env_policy=policy.env_policy, allowed_schemes=policy.allowed_schemes))
+        except InvalidDataCube as error:
+            name = _name(document, number)
+            violations += [Violation(f"{name}: {v.path}", v.message, v.remedy) for v in error.violations]
+    if violations:
+        raise InvalidDataCube(violations)
+    return cubes
+
+
+def show_violations(console: Console, error: InvalidDataCube) -> None:
+    """Prints each violation on lines of its own."""
+    count = len(error.violations)
+    console.print(f"datacube: {count} rule{'s' if count > 1 else ''} broken", style="bold red", highlight=False)
+    for violation in error.violations:
+        console.print(f"  {violation.path}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"    {violation.message}", markup=False, highlight=False, soft_wrap=True)
+        if violation.remedy:
+            console.print(f"    {violation.remedy}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _name(document: dict[str, Any], number: int) -> str:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return str(name) if name else f"document {number}"
