@@ -17,6 +17,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def dump_yaml(document: dict[str, Any]) -> str:
+    """Returns an object as one YAML document without aliases."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 def render_crd() -> str:
     """Returns the CRD as one YAML document."""
-    return yaml.dump(make_crd(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return dump_yaml(make_crd())

@@ -39,10 +39,14 @@ Secrets = Annotated[
     typer.Option("--secret", metavar="NAME.KEY=VALUE|@FILE", help="A key of a Secret; may be given several times."),
 ]
 OutputFormat = Annotated[Output, typer.Option("--output", "-o", help="Print the status as a cluster would show it.")]
-AllowHttp = Annotated[bool, typer.Option("--allow-http", help="Let plain HTTP be spoken (closed networks).")]
+AllowHttp = Annotated[
+    bool, typer.Option("--allow-http", envvar="DATACUBE_ALLOW_HTTP", help="Let plain HTTP be spoken (closed networks).")
+]
 CaBundle = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option(exists=True, dir_okay=False, help="PEM file with the authorities to trust."),
+    typer.Option(
+        envvar="DATACUBE_CA_BUNDLE", exists=True, dir_okay=False, help="PEM file with the authorities to trust."
+    ),
 ]
 
 
