@@ -164,7 +164,7 @@ class ObjectMeta(WireModel, extra="ignore"):
     """The part of Kubernetes' metadata that DataCube reads; the rest is ignored."""
 
     name: Annotated[Name, Field(description="Name of the DataCube.")]
-    namespace: Text = "default"
+    namespace: Annotated[Name, Field(max_length=63)] = "default"
     uid: Text = ""
     generation: Int = 0
     labels: Annotated[dict[Text, Text] | None, BeforeValidator(without_nulls)] = None

@@ -30,6 +30,8 @@ class Option:
         literal: must be a direct `value`, since it decides what is rendered.
         secret: a credential: it is redacted everywhere, and given as a literal it earns a warning.
         default: what applies when it is absent; empty where absence itself has a meaning.
+        choices: the only values it may have; empty where any will do.
+        prose: text for people: it may begin with `-` and hold newlines and tabs.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Option:
     literal: bool = False
     secret: bool = False
     default: str = ""
+    choices: tuple[str, ...] = ()
+    prose: bool = False
 
     @property
     def env_name(self) -> str:
@@ -82,13 +86,14 @@ def env_name(option_name: str) -> str:
     return option_name.upper().replace("-", "_")
 
 
+_FLAG = ("true", "false")
 _GIT_URL = Option("url", "URL of the repository; `$(TOKEN)` in it is replaced by option `token`.", required=True)
 _GIT_TOKEN = Option("token", "Personal access token.", secret=True)
 _HF_COMMON = (
     Option("repo", "Name of the repository on the hub, `owner/name`.", required=True),
     Option("token", "Access token of the hub; needed for private and gated repositories.", secret=True),
     Option("revision", "Branch, tag or commit in the hub's repository.", default="main"),
-    Option("repo-type", "`model`, `dataset` or `space`.", default="model"),
+    Option("repo-type", "`model`, `dataset` or `space`.", default="model", choices=("model", "dataset", "space")),
 )
 _S3_COMMON = (
     Option("s3-uri", "Object or prefix: `s3://bucket/path`.", required=True, literal=True),
@@ -97,7 +102,7 @@ _S3_COMMON = (
     Option("s3-secret-access-key", "Secret of the access key.", secret=True),
     Option("s3-session-token", "Session token of temporary credentials.", secret=True),
     Option("s3-region", "Region of the bucket.", default="us-east-1"),
-    Option("s3-addressing-style", "`path`, `virtual` or `auto`.", default="auto"),
+    Option("s3-addressing-style", "`path`, `virtual` or `auto`.", default="auto", choices=("path", "virtual", "auto")),
 )
 
 KINDS: Final = (
@@ -131,8 +136,8 @@ KINDS: Final = (
         options=(
             *_HF_COMMON,
             Option("path-in-repo", "Where in the repository the data goes; a file keeps its name below `path/`."),
-            Option("commit-message", "Message of the commit; absent: it says what was uploaded."),
-            Option("private", "`true` or `false`: create a missing repository with this visibility."),
+            Option("commit-message", "Message of the commit; absent: it says what was uploaded.", prose=True),
+            Option("private", "`true` or `false`: create a missing repository with this visibility.", choices=_FLAG),
         ),
     ),
     TransferKind(
@@ -150,7 +155,7 @@ KINDS: Final = (
         verbs=("copy",),
         options=(
             *_S3_COMMON,
-            Option("s3-no-check-bucket", '`"true"`: do not check that the bucket exists.', default="false"),
+            Option("s3-no-check-bucket", '`"true"`: do not check the bucket.', default="false", choices=_FLAG),
         ),
     ),
 )
