@@ -1,11 +1,12 @@
-"""Removes secret values from text: raw, URL-encoded once and twice, and base64 (SECURITY S06). Knows no source of them."""
+"""Removes secret values from text: raw, URL-encoded, in JSON and in base64 (SECURITY S06). Knows no source of them."""
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,31 +15,68 @@ MASK = "***"
 MIN_SECRET = 4
 """Shorter values are not masked: they stand in ordinary words, and masking them would hide every message."""
 
-_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\x1b\[[0-9;?]*[A-Za-z]")
+_USERINFO = re.compile(r"(?<=://)[^/\s'\"]+(?=@)")
+_URL_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/\s]+)@")
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]"  # colours and the like
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"|[\u200b-\u200f\u2028-\u202e\u2066-\u2069]"  # what turns or hides the text beside it
+)
+_LONGEST_ENCODING = 9
+"""Characters that one byte of a secret may take: `%252525` and two more."""
 
 
 class Redactor:
     """Masks the given values, and the user part of any URL."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {f for s in secrets for part in (s, *s.splitlines()) if len(part) >= MIN_SECRET for f in _forms(part)}
-        ordered = sorted(forms, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        parts = {p for s in secrets for line in (s, *s.splitlines()) for p in (line, _clean(line))}
+        known = sorted((p for p in parts if len(p) >= MIN_SECRET), key=len, reverse=True)
+        patterns = [_encoded(s) for s in known] + [re.escape(f) for s in known for f in _forms(s)]
+        self._pattern = re.compile("|".join(patterns)) if patterns else None
+        self.longest = max((len(s.encode("utf-8", "replace")) for s in known), default=0) * _LONGEST_ENCODING
+        """No masked text is longer; what is cut out of a longer one may end in so much of a secret."""
 
     def __call__(self, text: str) -> str:
-        """Returns `text` without any secret, and without control characters that could dress up a terminal."""
-        clean = _CONTROL.sub("", text)
+        """Returns `text` without any secret, and without characters that could dress up a terminal."""
+        clean = _clean(text)
         if self._pattern is not None:
             clean = self._pattern.sub(MASK, clean)
         return _USERINFO.sub(MASK, clean)
 
 
+def _clean(text: str) -> str:
+    """The text without control characters; bytes that are no UTF-8 (in a file's name) become `?`."""
+    return _CONTROL.sub("", text.encode("utf-8", "replace").decode())
+
+
+def url_secrets(value: str) -> list[str]:
+    """Returns the credentials that stand in a URL, as written and decoded: the password, or a user without one."""
+    match = _URL_USER.match(value)
+    if match is None:
+        return []
+    user, _, password = match[1].partition(":")
+    secret = password or user
+    return list(dict.fromkeys((secret, unquote(secret))))
+
+
+def _encoded(secret: str) -> str:
+    """Pattern of the secret with any of its characters percent-encoded, any number of times."""
+    return "".join(_encoded_character(c) for c in secret)
+
+
+def _encoded_character(character: str) -> str:
+    if character.isascii() and character.isalnum():
+        return character
+    percent = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in character.encode("utf-8", "replace"))
+    plus = r"|\+" if character == " " else ""
+    return f"(?:{re.escape(character)}|{percent}{plus})"
+
+
 def _forms(secret: str) -> set[str]:
-    once = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
-    once |= {re.sub(r"%[0-9A-F]{2}", lambda m: m.group().lower(), f) for f in once}
-    twice = {quote(f, safe="") for f in once}
-    return {secret, *once, *twice, *_base64_forms(secret.encode())}
+    quoted = {json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
+    quoted |= {re.sub("[<>&]", lambda m: f"\\u{ord(m.group()):04x}", q) for q in quoted}  # as Go writes it
+    return (quoted - {secret}) | _base64_forms(secret.encode("utf-8", "replace"))
 
 
 def _base64_forms(raw: bytes) -> set[str]:

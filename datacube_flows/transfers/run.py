@@ -28,7 +28,7 @@ from datacube_flows.transfers.base import Attempt, Settings, Transfer
 from datacube_flows.transfers.environment import clean_environment
 from datacube_flows.transfers.failures import os_errors
 from datacube_flows.transfers.messages import MessageWriter, Ticker
-from datacube_flows.transfers.redact import Redactor
+from datacube_flows.transfers.redact import Redactor, url_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,9 +124,10 @@ def make_attempt(arguments: argparse.Namespace, environ: Mapping[str, str], scra
 
 
 def secret_values(kind: TransferKind, environ: Mapping[str, str], names: Sequence[str]) -> list[str]:
-    """Returns the values that must never be shown: of the options marked secret and of the variables named."""
+    """Returns the values that must never be shown: options marked secret, variables named, credentials within URLs."""
     marked = [o.env_name for o in kind.options if o.secret]
-    return [environ[name] for name in (*marked, *names) if environ.get(name)]
+    values = [environ[name] for name in (*marked, *names) if environ.get(name)]
+    return values + [s for o in kind.options for s in url_secrets(environ.get(o.env_name, ""))]
 
 
 def replace_environment(attempt: Attempt) -> None:

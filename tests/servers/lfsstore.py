@@ -46,7 +46,7 @@ class LfsStore:
         return {p.name for p in self._folder.iterdir()}
 
     def batch(self, request: dict[str, Any], base: str, authorization: str) -> dict[str, Any]:
-        """Answers a batch request; actions carry the client's own credential, as real servers give a short-lived one."""
+        """Answers a batch request; actions carry the client's own credential, as real ones carry a short-lived one."""
         header = {"header": {"Authorization": authorization}} if authorization else {}
         answer = [self._object(o, request["operation"], base, header) for o in request["objects"]]
         return {"transfer": "basic", "objects": answer, "hash_algo": "sha256"}
