@@ -183,6 +183,14 @@ class WorkFolder:
             TransferError: PathCollision where a folder or a symbolic link is in the way.
         """
         _sync_file(part)
+        self.move(part, name)
+
+    def move(self, part: Path, name: str) -> None:
+        """Moves a file or a symbolic link to `name` as `place` does, without waiting for the disk.
+
+        Raises:
+            TransferError: as `place`.
+        """
         *folders, leaf = name.split("/")
         descriptor = _open_folder(self.folder, folders)
         try:
