@@ -40,7 +40,9 @@ VERSION = "v1beta1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "DataCube"
 
-MAX_OPTIONS = 64
+MAX_OPTIONS = 16
+"""Above what any kind has; the cost of rules over options grows with it."""
+
 MAX_ENV = 64
 MAX_EXTRA_ARGS = 64
 

@@ -26,7 +26,7 @@ COLUMNS: Final = (
     ("Age", "date", ".metadata.creationTimestamp", "How old the DataCube is.", 0),
     ("Engine", "string", ".status.workflow.engine", "What executes the transfer.", WIDE),
     ("Rate", "integer", ".status.progress.bytesPerSecond", "Bytes per second.", WIDE),
-    ("Reason", "string", '.status.conditions[?(@.type=="Complete")].reason', "Why it stands there.", WIDE),
+    ("Reason", "string", ".status.conditions[*].reason", "Why it stands there.", WIDE),
 )
 
 

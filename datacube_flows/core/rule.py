@@ -127,7 +127,9 @@ class Rule:
         at: places in the schema where the expression stands; `[]` is the items of a list.
         cel: the expression, true for a good document; empty where the schema's own keywords say it (`schema`).
         field_path: the field below `at` that the API server names.
-        values: for each `{name}` of the message the CEL expression that gives it.
+        values: for the `{name}` of the message the CEL expression that gives it.
+        general: the message where CEL cannot give it: what comes out of a list's `filter` has no known size, and the
+            API server refuses an expression whose cost it cannot bound.
         schema: the keyword that enforces the rule where `cel` is empty.
         is_transition: it compares with the stored object, so there is nothing to check in a document alone.
     """
@@ -141,18 +143,25 @@ class Rule:
     cel: str = ""
     field_path: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
+    general: str = ""
     schema: str = ""
     is_transition: bool = False
 
     @property
     def text(self) -> str:
-        """Message and remedy, with the places of values still open."""
-        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+        """Message and remedy as the CRD says them, the place of a value still open."""
+        message = self.general or self.message
+        return f"{message} ({self.remedy})" if self.remedy else message
 
     def violations(self, subject: Subject, allowed: Allowed) -> Iterable[Violation]:
         """Every place that breaks this rule."""
         for path, values in self.check(subject, allowed):
-            yield Violation(path, self.message.format_map(values), self.remedy.format_map(values))
+            yield Violation(path, _filled(self.message, values), _filled(self.remedy, values))
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    """The text with the values in their places; without values it is no template, and `{` is just a brace."""
+    return template.format_map(values) if values else template
 
 
 def cel_string(text: str) -> str:

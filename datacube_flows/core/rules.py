@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.parse import parse_datacube
 from datacube_flows.core import rules_ends, rules_executor, rules_options
+from datacube_flows.core.advice import warnings_of
 from datacube_flows.core.rule import Allowed, Rule, Subject, salvage, subject_of
 from datacube_flows.errors import InvalidDataCube, Violation
 
 if TYPE_CHECKING:
     from datacube_flows.api.datacube import DataCube
     from datacube_flows.core.env_policy import EnvPolicy
+
+__all__ = ["RULES", "check_rules", "in_document_order", "validate", "warnings_of"]
 
 RULES: Final[tuple[Rule, ...]] = (*rules_ends.RULES, *rules_options.RULES, *rules_executor.RULES)
 

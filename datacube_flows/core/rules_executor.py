@@ -97,7 +97,7 @@ def _clash_rule(end_name: str) -> Rule:
         field_path=".executor.env",
         message="'{name}' is the name of an option, or the variable that carries it",
         remedy="set the option, and remove the variable",
-        values={"name": f"self.executor.env.filter({clash})[0].name"},
+        general="a variable has the name of an option, or of the variable that carries one",
         check=_clashes_with(end_name),
     )
 

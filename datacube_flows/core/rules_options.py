@@ -171,7 +171,7 @@ def _known_rule(kind: TransferKind) -> Rule:
         field_path=".options",
         message=f"a {kind.store} {kind.direction} has no option '{{name}}'",
         remedy=f"it has {', '.join(known)}",
-        values={"name": f"self.options.filter({names})[0].name"},
+        general=f"a {kind.store} {kind.direction} has no such option",
         check=_unknown_to(kind),
     )
 
