@@ -8,8 +8,9 @@ from rich.console import Console
 
 from datacube_flows.cli import exit_codes
 from datacube_flows.cli.documents import Documents, read_documents
+from datacube_flows.core.advice import warnings_of
 from datacube_flows.core.plan import Policy
-from datacube_flows.core.rules import validate, warnings_of
+from datacube_flows.core.rules import validate
 from datacube_flows.errors import DocumentError, InvalidDataCube, Violation
 
 if TYPE_CHECKING:
@@ -44,15 +45,15 @@ def check_documents(documents: Documents, policy: Policy) -> list[DataCube]:
     """Returns the DataCubes of all documents.
 
     Raises:
-        InvalidDataCube: with the broken rules of all of them; each path begins with the document's name.
+        InvalidDataCube: with the broken rules of all of them; where there are several, paths name theirs.
     """
     cubes, violations = [], []
     for number, document in enumerate(documents.cubes, 1):
         try:
             cubes.append(validate(document, env_policy=policy.env_policy, allowed_schemes=policy.allowed_schemes))
         except InvalidDataCube as error:
-            name = _name(document, number)
-            violations += [Violation(f"{name}: {v.path}", v.message, v.remedy) for v in error.violations]
+            where = f"{_name(document, number)}: " if len(documents.cubes) > 1 else ""
+            violations += [Violation(where + v.path, v.message, v.remedy) for v in error.violations]
     if violations:
         raise InvalidDataCube(violations)
     return cubes

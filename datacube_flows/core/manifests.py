@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from datacube_flows.core.plan import TransferPlan
 
 CONTAINER: Final = "main"
-COMMAND: Final = ("python", "-m", "datacube_flows.transfers.run")
-"""Always set: an engine would otherwise have to ask the registry for the image's entry point."""
+MODULE: Final = ("-P", "-m", "datacube_flows.transfers.run")
+COMMAND: Final = ("python", *MODULE)
+"""Always set: an engine would otherwise have to ask the registry for the image's entry point. `-P`: nothing is imported
+from the folder that the process happens to be in."""
 
 DATA_FOLDER: Final = "/data"
 SCRATCH_FOLDER: Final = "/tmp"  # noqa: S108 - the pod's own emptyDir

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from datacube_flows.api.reasons import Reason
 from datacube_flows.api.report import TransferReport, parse_report
-from datacube_flows.core.manifests import Installation, Places, make_arguments
+from datacube_flows.core.manifests import MODULE, Installation, Places, make_arguments
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.retry import EXIT_OK
 from datacube_flows.transfers.redact import Redactor
@@ -120,9 +120,9 @@ class ChildRunner:
     def _start(self, plan: TransferPlan, scratch: Path, report: Path) -> subprocess.Popen[str]:
         places = Places(str(self._folder), str(report), "", self._settings.ca_bundle)
         arguments = make_arguments(plan, self._settings.installation, places)
-        own = {"PATH": self._settings.path, "TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONSAFEPATH": "1"}
+        own = {"PATH": self._settings.path, "TMPDIR": str(scratch), "HOME": str(scratch)}
         return subprocess.Popen(
-            [sys.executable, "-m", "datacube_flows.transfers.run", "--end-with-parent", *arguments],
+            [sys.executable, *MODULE, "--end-with-parent", *arguments],
             env={**self._environment, **own},
             cwd=scratch,
             stdin=subprocess.DEVNULL,
