@@ -22,8 +22,6 @@ _CONTROL = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
     r"|[\u200b-\u200f\u2028-\u202e\u2066-\u2069]"  # what turns or hides the text beside it
 )
-_LONGEST_ENCODING = 9
-"""Characters that one byte of a secret may take: `%252525` and two more."""
 
 
 class Redactor:
@@ -32,10 +30,8 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         parts = {p for s in secrets for line in (s, *s.splitlines()) for p in (line, _clean(line))}
         known = sorted((p for p in parts if len(p) >= MIN_SECRET), key=len, reverse=True)
-        patterns = [_encoded(s) for s in known] + [re.escape(f) for s in known for f in _forms(s)]
+        patterns = [_encoded(s) for s in known] + [re.escape(_clean(f)) for s in known for f in _forms(s)]
         self._pattern = re.compile("|".join(patterns)) if patterns else None
-        self.longest = max((len(s.encode("utf-8", "replace")) for s in known), default=0) * _LONGEST_ENCODING
-        """No masked text is longer; what is cut out of a longer one may end in so much of a secret."""
 
     def __call__(self, text: str) -> str:
         """Returns `text` without any secret, and without characters that could dress up a terminal."""
@@ -68,9 +64,9 @@ def _encoded(secret: str) -> str:
 def _encoded_character(character: str) -> str:
     if character.isascii() and character.isalnum():
         return character
+    plus = r"\+|%(?:25)*2[Bb]|" if character == " " else ""
     percent = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in character.encode("utf-8", "replace"))
-    plus = r"|\+" if character == " " else ""
-    return f"(?:{re.escape(character)}|{percent}{plus})"
+    return f"(?:{percent}|{plus}{re.escape(character)})"
 
 
 def _forms(secret: str) -> set[str]:
