@@ -5,10 +5,12 @@ Nothing here follows a symbolic link out of the folder that it was given.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -210,7 +212,8 @@ def _open_folder(root: Path, folders: list[str]) -> int:
             try:
                 inner = os.open(folder, flags, dir_fd=descriptor)
             except FileNotFoundError:
-                os.mkdir(folder, dir_fd=descriptor)
+                with suppress(FileExistsError):  # another thread places a file in the same new folder
+                    os.mkdir(folder, dir_fd=descriptor)
                 inner = os.open(folder, flags, dir_fd=descriptor)
         except OSError as error:
             os.close(descriptor)
@@ -229,6 +232,24 @@ def _is_folder(name: str, descriptor: int) -> bool:
         return stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
+
+
+def sync_volume(path: Path) -> None:
+    """Returns when all that was written to the file system of `path` is on its disk, where the system can tell.
+
+    Raises:
+        OSError: some of it could not be written.
+    """
+    sync = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if sync is None:
+            os.fsync(descriptor)
+        elif sync(descriptor):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def _sync_file(path: Path) -> None:
