@@ -16,6 +16,7 @@ MAX_REPORT_BYTES = 2048
 containers of a pod)."""
 
 MAX_MESSAGE = 1024
+MAX_COUNT = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,18 @@ class TransferReport:
     def render(self) -> str:
         """Returns the report as one JSON line of at most `MAX_REPORT_BYTES` bytes, the longest texts cut first."""
         report = replace(self, message=self.message[:MAX_MESSAGE])
-        while len(text := report._json().encode()) > MAX_REPORT_BYTES:
+        while len(text := report._json().encode("utf-8", "replace")) > MAX_REPORT_BYTES:
             if report.notices:
                 report = replace(report, notices=report.notices[:-1])
             elif len(report.message) > 64:  # noqa: PLR2004 - below that the cause lies in another field
                 report = replace(report, message=report.message[: len(report.message) // 2])
             else:
-                report = replace(report, path=report.path[: len(report.path) // 2], revision=report.revision[:64])
+                path, revision, verified = (
+                    report.path[: len(report.path) // 2],
+                    report.revision[:64],
+                    report.verified[:64],
+                )
+                report = replace(report, path=path, revision=revision, verified=verified)
         return text.decode()
 
     def _json(self) -> str:
@@ -81,8 +87,16 @@ def parse_report(text: str) -> TransferReport | None:
     try:
         values = json.loads(text)
         return _report(values)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _count(value: Any) -> int:
+    """A number of files or bytes; raises ValueError for one that no volume holds."""
+    number = int(value)
+    if abs(number) > MAX_COUNT:
+        raise ValueError(number)
+    return number
 
 
 def _report(values: dict[str, Any]) -> TransferReport:
@@ -90,11 +104,11 @@ def _report(values: dict[str, Any]) -> TransferReport:
     for field in fields(TransferReport):
         if field.name not in values or field.name in ("notices", "plan"):
             continue
-        cast = {"reason": Reason, "message": str, "verified": str, "revision": str, "path": str}.get(field.name, int)
+        cast = {"reason": Reason, "message": str, "verified": str, "revision": str, "path": str}.get(field.name, _count)
         known[field.name] = cast(values[field.name])
     plan = values.get("plan")
     return TransferReport(
         **known,
         notices=tuple(str(n)[:MAX_MESSAGE] for n in values.get("notices", ())),
-        plan=ChangePlan(**{k: int(plan.get(k, 0)) for k in ("add", "update", "delete", "bytes")}) if plan else None,
+        plan=ChangePlan(**{k: _count(plan.get(k, 0)) for k in ("add", "update", "delete", "bytes")}) if plan else None,
     )

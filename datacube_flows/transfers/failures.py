@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+import socket
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -35,10 +37,12 @@ _REASONS = {
 }
 _REMEDIES = {
     Reason.DISK_FULL: "free space on the volume or use a larger claim",
-    Reason.VOLUME_NOT_WRITABLE: "make the path accessible to the transfer's user (executor.securityContext: runAsUser, fsGroup)",
+    Reason.VOLUME_NOT_WRITABLE: "make the path accessible to the transfer's user "
+    "(executor.securityContext: runAsUser, fsGroup)",
     Reason.VOLUME_LOST: "look at the volume: it no longer answers",
     Reason.PATH_COLLISION: "rename the file at the source or move the other one away",
     Reason.ENDPOINT_UNREACHABLE: "check the address and the network",
+    Reason.TLS_ERROR: "check the address, and the authorities that are trusted (caBundle)",
 }
 
 
@@ -48,17 +52,29 @@ def os_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
+        reason = os_error_reason(error)
         if reason is None:
             raise
         raise TransferError(reason, os_error_message(error, reason, folder)) from error
+
+
+def os_error_reason(error: OSError) -> Reason | None:
+    """Returns the reason for an error, None for one that only a bug explains.
+
+    Errors of TLS and of name resolution are OSErrors whose numbers mean other things than errno's.
+    """
+    if isinstance(error, ssl.SSLError):
+        return Reason.TLS_ERROR
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        return Reason.ENDPOINT_UNREACHABLE
+    return _REASONS.get(error.errno or 0)
 
 
 def os_error_message(error: OSError, reason: Reason, folder: Path) -> str:
     """Returns what happened, to what, and what to do."""
     where = f" at '{error.filename}'" if error.filename else ""
     free = f" ({free_bytes(folder)} bytes free)" if reason is Reason.DISK_FULL else ""
-    return f"{error.strerror}{where}{free}: {_REMEDIES[reason]}"
+    return f"{error.strerror or type(error).__name__}{where}{free}: {_REMEDIES[reason]}"
 
 
 def free_bytes(folder: Path) -> int:

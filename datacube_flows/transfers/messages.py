@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from datacube_flows.transfers.base import Attempt
 
 
+MAX_TEXT = 8192
+"""Characters of one remark or log entry; a stack trace fits (SECURITY S26)."""
+
+
 class MessageWriter:
     """Writes messages; a line is written whole or not at all."""
 
@@ -30,11 +34,11 @@ class MessageWriter:
 
     def notice(self, text: str) -> None:
         """A remark that a person should see once."""
-        self._write({"notice": self.redact(text)})
+        self._write({"notice": self.redact(text)[:MAX_TEXT]})
 
     def log(self, text: str) -> None:
         """Detail for whoever looks for a cause."""
-        self._write({"log": self.redact(text)})
+        self._write({"log": self.redact(text)[-MAX_TEXT:]})
 
     def _write(self, message: dict[str, Any]) -> None:
         line = json.dumps(message, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -58,8 +58,8 @@ def resolve_source(root: Path, sub_path: str) -> Path:
         raise TransferError(
             Reason.NOT_FOUND, f"the volume has no '{sub_path}': check source.pvc.subPath and the claim's name"
         ) from None
-    except OSError as error:
-        raise TransferError(Reason.INVALID_SPEC, f"'{sub_path}' cannot be resolved: {error.strerror}") from error
+    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError before Python 3.13
+        raise TransferError(Reason.INVALID_SPEC, f"'{sub_path}' cannot be resolved: {error}") from error
     if not real.is_relative_to(root.resolve()):
         raise TransferError(
             Reason.INVALID_SPEC, f"'{sub_path}' leaves the volume through a symbolic link: name the real path"
@@ -100,7 +100,7 @@ def list_files(source: Path, progress: Progress, *, never: frozenset[str] = NEVE
     if source.is_file():
         return Listing((_local_file(source.name, source, source.stat()),), 0)
     files, odd = [], []
-    for name, entry in _walk(source, "", never):
+    for name, entry in _walk(source, never):
         if entry.is_file(follow_symlinks=False):
             files.append(_local_file(name, Path(entry.path), entry.stat(follow_symlinks=False)))
         else:
@@ -115,16 +115,19 @@ def _local_file(name: str, path: Path, now: os.stat_result) -> LocalFile:
     return LocalFile(name, path, now.st_size, now.st_mtime_ns)
 
 
-def _walk(folder: Path, prefix: str, never: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = prefix + entry.name
-            if (not prefix and entry.name in never) or name == ".cache/huggingface":
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), name + "/", never)
-            else:
-                yield name, entry
+def _walk(folder: Path, never: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    folders = [(os.fspath(folder), "")]  # not by recursion: a tree may be deeper than Python's stack
+    while folders:
+        path, prefix = folders.pop()
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if (not prefix and entry.name in never) or name == ".cache/huggingface":
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, name + "/"))
+                else:
+                    yield name, entry
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -137,7 +140,7 @@ def check_names(names: Iterable[str]) -> None:
     folders: set[str] = set()
     for name in names:
         parts = name.split("/")
-        if any(p in ("", ".", "..") or "\0" in p or len(p.encode()) > MAX_NAME_BYTES for p in parts):
+        if not all(_is_file_name(p) for p in parts):
             raise TransferError(Reason.PATH_COLLISION, f"'{name}' cannot be a file below the folder: rename it")
         if parts[0] == WORK_FOLDER:
             raise TransferError(Reason.PATH_COLLISION, f"'{name}' is a name that DataCube keeps for itself: rename it")
@@ -147,6 +150,15 @@ def check_names(names: Iterable[str]) -> None:
         raise TransferError(
             Reason.PATH_COLLISION, f"'{min(clash)}' is both a file and a folder at the source: rename one of them"
         )
+
+
+def _is_file_name(part: str) -> bool:
+    if part in ("", ".", "..") or "\0" in part:
+        return False
+    try:
+        return len(os.fsencode(part)) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 class WorkFolder:
