@@ -22,7 +22,15 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from obstore.store import S3Store
 
-from datacube_flows.transfers.s3_errors import CLIENT_ERRORS, Failure, NotS3, WrongBytes, explain
+from datacube_flows.transfers.s3_errors import (
+    CLIENT_ERRORS,
+    Failure,
+    NotS3,
+    StalledRequest,
+    WrongBytes,
+    explain,
+)
+from datacube_flows.transfers.s3_send import count_bodies
 from datacube_flows.transfers.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -37,6 +45,10 @@ CONNECT_SECONDS = 15
 STALL_SECONDS = 30
 """A request in which nothing arrives for so long is broken off and made again."""
 
+PUT_SECONDS = 60
+"""Limit of a small write; one that takes longer is made again by the other client, which sees whether bytes leave."""
+
+_NO_LIMIT = timedelta(days=1)
 TRIES = 6
 PAUSE_SECONDS = 0.4
 PAUSE_CAP_SECONDS = 20.0
@@ -98,6 +110,11 @@ class S3Client:
     """s3fs's client: every S3 operation by its own name, raising botocore's errors."""
 
     store: S3Store
+    """For reading: a stall ends a request."""
+
+    put_store: S3Store
+    """For small writes: the whole request has a limit."""
+
     throttle: Throttle
     budget: ByteBudget = field(default_factory=lambda: ByteBudget(BYTES_IN_FLIGHT))
 
@@ -116,7 +133,7 @@ class S3Client:
         for number in range(1, TRIES + 1):
             try:
                 return await operation()
-            except (*CLIENT_ERRORS, NotS3, WrongBytes) as error:
+            except (*CLIENT_ERRORS, NotS3, StalledRequest, WrongBytes) as error:
                 failure = explain(error)
                 if number == TRIES or not failure.is_passing:
                     raise failure.error(what) from error
@@ -209,9 +226,15 @@ async def open_client(attempt: Attempt, target: S3Target) -> AsyncIterator[S3Cli
     if target.role:
         _use_role(session)
     api = await _file_system(attempt, target, session).set_session()
+    count_bodies(api)
     try:
         yield S3Client(
-            attempt, target, api, _byte_store(attempt, target, session), Throttle(attempt.settings.bandwidth_limit)
+            attempt,
+            target,
+            api,
+            _byte_store(attempt, target, session, read_timeout=timedelta(seconds=STALL_SECONDS), timeout=_NO_LIMIT),
+            _byte_store(attempt, target, session, timeout=timedelta(seconds=PUT_SECONDS)),
+            Throttle(attempt.settings.bandwidth_limit),
         )
     finally:
         await api.close()
@@ -254,12 +277,11 @@ def _file_system(attempt: Attempt, target: S3Target, session: AioSession) -> s3f
     )
 
 
-def _byte_store(attempt: Attempt, target: S3Target, session: AioSession) -> S3Store:
+def _byte_store(attempt: Attempt, target: S3Target, session: AioSession, **timeouts: timedelta) -> S3Store:
     options: dict[str, Any] = {
         "allow_http": target.is_plain,
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=STALL_SECONDS),
-        "timeout": timedelta(days=1),
+        **timeouts,
     }
     if target.proxy:
         options["proxy_url"] = target.proxy

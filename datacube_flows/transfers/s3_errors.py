@@ -33,6 +33,7 @@ _TABLE: Final[Mapping[str, tuple[Reason, str]]] = {
     "RequestExpired": (Reason.CLOCK_SKEW, "set the clock of this machine, or of the store"),
     "NoSuchBucket": (Reason.NOT_FOUND, "check the bucket's name in option 's3-uri'"),
     "NoSuchKey": (Reason.NOT_FOUND, "check option 's3-uri'"),
+    "NoSuchUpload": (Reason.TRANSFER_ERROR, "somebody ended the upload: run again"),
     "PreconditionFailed": (Reason.SOURCE_CHANGED, "it changed while it was read: run again when it is at rest"),
     "InvalidRange": (Reason.SOURCE_CHANGED, "it changed while it was read: run again when it is at rest"),
     "InvalidObjectState": (Reason.ACCESS_DENIED, "the object is archived: restore it first"),
@@ -75,6 +76,10 @@ class NotS3(Exception):
     """The answer has status 200 and is not what an S3 service says: a login page, a captive portal, a web server."""
 
 
+class StalledRequest(Exception):
+    """Nothing of a request's body left for too long."""
+
+
 class WrongBytes(Exception):
     """The answer is whole and is not what was asked for: another length, or another content."""
 
@@ -111,6 +116,8 @@ def explain(error: Exception) -> Failure:
     """Returns what an error of one of the clients means; an OSError of the volume itself is raised again."""
     if isinstance(error, NotS3):
         return Failure(Reason.SERVER_ERROR, str(error), is_passing=True)
+    if isinstance(error, StalledRequest):
+        return Failure(Reason.ENDPOINT_UNREACHABLE, f"the upload stalled: {_ADDRESS}", is_passing=True)
     if isinstance(error, WrongBytes):
         return Failure(Reason.INTEGRITY_MISMATCH, str(error), is_passing=True)
     if isinstance(error, boto.ClientError):

@@ -185,7 +185,7 @@ def _checked(client: S3Client, tree: RemoteTree, *, sync: bool) -> RemoteTree:
     if sync:
         raise TransferError(
             Reason.SOURCE_EMPTY,
-            f"there is nothing below {uri}, and a sync would delete everything: nothing was done; check option 's3-uri'",
+            f"there is nothing below {uri}, and a sync would delete everything: nothing was done. Check 's3-uri'",
         )
     if tree.folders or not uri.key:
         raise TransferError(Reason.SOURCE_EMPTY, f"there are no objects below {uri}: check option 's3-uri'")

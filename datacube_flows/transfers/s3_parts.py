@@ -14,11 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from datacube_flows.api.reasons import Reason
 from datacube_flows.errors import TransferError
-from datacube_flows.transfers.s3_errors import CLIENT_ERRORS, WrongBytes
+from datacube_flows.transfers.s3_errors import CLIENT_ERRORS, explain
 from datacube_flows.transfers.s3_integrity import upload_part_size
 from datacube_flows.transfers.s3_loop import work_off
+from datacube_flows.transfers.s3_objects import head
+from datacube_flows.transfers.s3_send import send_body
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -77,27 +81,36 @@ class PartsUpload:
         return data, hashlib.md5(data, usedforsecurity=False).digest()
 
     async def _send_once(self, number: int, data: bytes, digest: bytes) -> str:
-        progress = self.client.attempt.progress
-        await self.client.throttle.pause(len(data), progress.alive)
-        answer = await self.client.api.upload_part(
-            **self._where, PartNumber=number, Body=data, ContentMD5=base64.b64encode(digest).decode()
+        md5 = base64.b64encode(digest).decode()
+        answer = await send_body(
+            self.client, self.client.api.upload_part, data, **self._where, PartNumber=number, ContentMD5=md5
         )
-        progress.advance(len(data))
         return str(answer["ETag"])
 
     async def _complete(self) -> bool:
         parts = [{"PartNumber": number, "ETag": self._etags[number]} for number in sorted(self._etags)]
-        answer = await self._call(
-            lambda: self.client.api.complete_multipart_upload(**self._where, MultipartUpload={"Parts": parts})
-        )
-        plain = all(self._etags[n].strip('"') == digest.hex() for n, digest in self._digests.items())
-        if not plain:
-            return False
-        joined = b"".join(self._digests[number] for number in sorted(self._digests))
-        wanted = f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
-        if answer["ETag"].strip('"') != wanted:
-            raise WrongBytes(f"the store joined '{self.key}' to another content than was sent")
+        etag = await self._call(lambda: self._join(parts))
+        if any(self._etags[n].strip('"') != digest.hex() for n, digest in self._digests.items()):
+            return False  # encrypted: these ETags are none of the content; Content-MD5 went with each part
+        if etag != self._wanted():
+            raise TransferError(
+                Reason.INTEGRITY_MISMATCH, f"the store joined '{self.key}' to another content than was sent"
+            )
         return True
+
+    async def _join(self, parts: list[dict[str, Any]]) -> str:
+        try:
+            answer = await self.client.api.complete_multipart_upload(**self._where, MultipartUpload={"Parts": parts})
+        except ClientError as error:
+            there = await head(self.client, self.key, name=self.key) if explain(error).code == "NoSuchUpload" else None
+            if there is None or there.etag.strip('"') != self._wanted():
+                raise
+            return there.etag.strip('"')  # joined already: it was the answer that got lost
+        return str(answer["ETag"]).strip('"')
+
+    def _wanted(self) -> str:
+        joined = b"".join(self._digests[number] for number in sorted(self._digests))
+        return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(self._digests)}"
 
     async def _abort(self, where: dict[str, Any]) -> None:
         with suppress(*CLIENT_ERRORS):  # the failure that led here is what has to be told

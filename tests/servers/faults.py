@@ -289,11 +289,13 @@ class _Exchange:
         """Returns the final head; interim ones (100 Continue) pass through. A request that broke on its way raises."""
         while True:
             reading = asyncio.create_task(read_head(up_reader))
-            await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and sending.exception():
+            try:
+                await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+                if sending.done():
+                    sending.result()
+                head = await reading
+            finally:
                 await _cancel(reading)
-                raise BrokenConnection
-            head = await reading
             if not head.start.split(" ", 2)[1].startswith("1"):
                 return head
             self.writer.write(head.render())
