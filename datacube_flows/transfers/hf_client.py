@@ -34,9 +34,10 @@ from datacube_flows.transfers.hf_library import (
     set_client_factory,
     validate_repo_id,
 )
+from datacube_flows.transfers.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from datacube_flows.transfers.base import Attempt
 
@@ -200,6 +201,12 @@ def _is_internal(host: str) -> bool:
     except OSError:
         return False  # behind a proxy names need not resolve here
     return any(not ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in found)
+
+
+def limiter(attempt: Attempt) -> Callable[[int], None]:
+    """Returns what blocks until so many bytes may move, within the attempt's bandwidth limit."""
+    throttle = Throttle(attempt.settings.bandwidth_limit)
+    return lambda size: throttle.wait(size, attempt.stop, attempt.progress.alive)
 
 
 def make_repository(attempt: Attempt) -> Repository:

@@ -10,7 +10,7 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.api.report import ChangePlan, TransferReport
 from datacube_flows.errors import TransferError
 from datacube_flows.transfers.failures import free_bytes
-from datacube_flows.transfers.hf_client import connect, make_repository, matching
+from datacube_flows.transfers.hf_client import connect, limiter, make_repository, matching
 from datacube_flows.transfers.hf_crew import Crew
 from datacube_flows.transfers.hf_errors import Repository, hub_errors
 from datacube_flows.transfers.hf_fetch import Fetcher
@@ -71,8 +71,9 @@ def choose(api: HfApi, attempt: Attempt, repository: Repository) -> tuple[str, t
     Raises:
         TransferError: NotFound for a file that is not there, SourceEmpty for a repository without any.
     """
+    names = file_names(attempt.options.get("files", ""))
     commit = resolve(api, repository)
-    if names := file_names(attempt.options.get("files", "")):
+    if names:
         found = _named(api, repository, commit, names)
     else:
         found = _matching(attempt, repository, list_tree(api, repository, commit))
@@ -159,7 +160,7 @@ def fetch(attempt: Attempt, selection: Selection) -> None:
     """Moves what is missing, each file checked and then renamed into its place."""
     with WorkFolder(attempt.folder) as work:
         crew = Crew(WORKERS, attempt.stop)
-        fetcher = Fetcher(attempt, selection.repository, selection.commit, work, crew, lambda _size: None)
+        fetcher = Fetcher(attempt, selection.repository, selection.commit, work, crew, limiter(attempt))
         try:
             with crew:
                 for number, remote in enumerate(selection.missing):

@@ -99,6 +99,9 @@ def _refused(error: errors.HfHubHTTPError, repository: Repository) -> TransferEr
         )
     if isinstance(error, errors.RepositoryNotFoundError) or status == httpx2.codes.UNAUTHORIZED:
         return TransferError(Reason.NOT_FOUND, _missing(repository))
+    if error.response.request.method == "PUT" and status == httpx2.codes.BAD_REQUEST:
+        text = f"the storage of {repository.endpoint} refuses what arrived as damaged{_server_says(error)}"
+        return TransferError(Reason.INTEGRITY_MISMATCH, text)
     return by_status(status, f"{repository.endpoint} answered {status} for {repository}{_server_says(error)}")
 
 

@@ -138,8 +138,8 @@ class FileFetch:
                 raise Broken(f"{answer.status_code} at a place that was valid before")
             hf_raise_for_status(answer)
             self._look_at(answer)
-            if answer.url.host != httpx2.URL(self._url).host or answer.url.port != httpx2.URL(self._url).port:
-                self._location = str(answer.url)
+            if not direct and answer.url.origin != httpx2.URL(self._url).origin:
+                self._location = str(answer.url)  # signed for a while: the other parts spare the hub a request
             yield answer
 
     def _look_at(self, answer: httpx2.Response) -> None:

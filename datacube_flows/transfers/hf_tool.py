@@ -120,6 +120,8 @@ def _arguments(attempt: Attempt) -> ToolArguments:
     arguments = arguments_for(f"hf {attempt.kind.direction}", attempt.extra_args)
     for notice in arguments.notices:
         attempt.progress.notice(notice)
+    if attempt.settings.bandwidth_limit:
+        attempt.progress.notice("bandwidthLimit does not hold for extraArgs: the tool `hf` has no such limit")
     return arguments
 
 

@@ -13,7 +13,7 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.api.report import ChangePlan, TransferReport
 from datacube_flows.errors import TransferError
 from datacube_flows.transfers.hf_addition import REGULAR_LIMIT, Addition, HashedFile, hash_file
-from datacube_flows.transfers.hf_client import connect, make_repository
+from datacube_flows.transfers.hf_client import connect, limiter, make_repository
 from datacube_flows.transfers.hf_crew import Crew
 from datacube_flows.transfers.hf_errors import hub_errors
 from datacube_flows.transfers.hf_files import find_files, list_tree, resolve
@@ -120,11 +120,11 @@ def send(
 ) -> tuple[str, list[str]]:
     """Uploads and commits; returns the last commit and the names that the hub's `.gitignore` left out."""
     commit, ignored = "", []
-    groups = list(_groups(files))
+    groups, take = list(_groups(files)), limiter(attempt)
     for number, group in enumerate(groups, 1):
         part = f" (part {number} of {len(groups)})" if len(groups) > 1 else ""
         message = (attempt.option("commit-message") or source.message(len(files))) + part
-        additions = [Addition(f, attempt, lambda _size: None) for f in group]
+        additions = [Addition(f, attempt, take) for f in group]
         commit = _commit(api, repository, additions, message)
         left_out = [a.file.name for a in additions if a.is_ignored]
         ignored += left_out

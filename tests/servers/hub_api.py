@@ -146,13 +146,13 @@ def folders_of(tree: Any) -> set[str]:
 def tree(hub: Hub, call: Call, *, kind: str, repo: str, revision: str, path: str = "") -> Answer:
     commit = commit_of(repository_of(hub, call, kind, repo), revision)
     prefix = path.strip("/") + "/" if path else ""
-    entries = {n: _file(n, e) for n, e in commit.tree.items()} | {n: _folder(n) for n in folders_of(commit.tree)}
-    below = [n for n in sorted(entries) if n.startswith(prefix)]
+    entries = [(n, _file(n, e)) for n, e in commit.tree.items()] + [(n, _folder(n)) for n in folders_of(commit.tree)]
+    below = sorted((item for item in entries if item[0].startswith(prefix)), key=lambda item: item[0])
     if path and not below:
         raise HubError(404, f'{path} does not exist on "{revision}"', "EntryNotFound")
     query = call.request.query
     if query.get("recursive", "").lower() != "true":
-        below = [n for n in below if "/" not in n[len(prefix) :]]
+        below = [item for item in below if "/" not in item[0][len(prefix) :]]
     start = int(query.get("cursor", "0"))
     page = below[start : start + hub.page_size]
     headers = {}
@@ -160,7 +160,7 @@ def tree(hub: Hub, call: Call, *, kind: str, repo: str, revision: str, path: str
         kept = "&".join(f"{k}={quote(v)}" for k, v in query.items() if k != "cursor")
         following = call.absolute(f"{quote(call.request.path, safe='/%')}?{kept}&cursor={start + hub.page_size}")
         headers["Link"] = f'<{following}>; rel="next"'
-    return Answer.json([entries[n] for n in page], headers=headers)
+    return Answer.json([entry for _name, entry in page], headers=headers)
 
 
 @route("POST", REPO + "/paths-info" + REV)
