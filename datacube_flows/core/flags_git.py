@@ -30,14 +30,15 @@ _FETCH_HEAD: Final = "the transfer reads what the tool writes there"
 _FORCE: Final = "nothing is overwritten by force: merge or remove the other side first"
 _DELETES: Final = "a transfer deletes no refs"
 _DRY_RUN: Final = "use executor.options.dryRun"
+_PROGRESS: Final = "progress is shown by DataCube itself, and tells a stall from work"
 _HELP: Final = "the tool would print its help and move nothing"
 _UPSTREAM: Final = "the transfer writes no settings into the repository on the volume"
 
 _COMMON: Final = (
     switch("-v --verbose"),
-    switch("-q --quiet"),
+    dropped("-q --quiet", _PROGRESS),
     switch("--progress"),
-    switch("--no-progress"),
+    dropped("--no-progress", _PROGRESS),
     switch("-4 --ipv4"),
     switch("-6 --ipv6"),
 )
@@ -82,7 +83,6 @@ GIT_FETCH: Final[Verb] = make_verb(
         *_DOWNLOAD,
         valued("--deepen", _DEPTH),
         dropped("--filter", "the repository keeps the filter that it was cloned with", _FILTER),
-        switch("--unshallow"),
         switch("--refetch"),
         switch("--update-shallow"),
         switch("--atomic"),
@@ -109,6 +109,7 @@ GIT_FETCH: Final[Verb] = make_verb(
         "--prefetch --refmap --stdin --negotiation-tip --negotiate-only": _REFSPEC,
         "-n -o": "it means another thing to `git clone`: write `--no-tags` or `--server-option`",
         "--porcelain": "the transfer reads the tool's output",
+        "--unshallow": "it fails on a repository that is whole already: write `--depth 2147483647`",
         "--dry-run": _DRY_RUN,
         "-h --help --help-all": _HELP,
     },

@@ -70,7 +70,7 @@ def test_every_allowed_flag_passes_when_given_its_example(kind_name: str) -> Non
         ("huggingface-upload", ["--commit-description", "--verbose words"]),
         ("git-download", ["--depth", "1", "--single-branch"]),
         ("git-download", ["--depth=1", "-j4", "--filter=blob:none", "--shallow-since=2 weeks ago"]),
-        ("git-download", ["-j", "8", "--no-tags", "--deepen", "3", "--unshallow"]),
+        ("git-download", ["-j", "8", "--no-tags", "--deepen", "3", "--quiet"]),
         ("git-upload", ["--porcelain", "--atomic", "--no-thin", "--follow-tags", "-o", "ci.skip"]),
         ("git-upload", ["-oci.skip"]),
         ("s3-download", ["--transfers", "16", "--checkers=32", "--bwlimit", "08:00,512k 12:00,10M"]),

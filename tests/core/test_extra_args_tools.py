@@ -130,3 +130,15 @@ def make_canary(folder: Path) -> Path:
     script.write_text(f"#!/bin/sh\ntouch {folder}/ran\nexit 1\n")
     script.chmod(0o700)
     return script
+
+
+def test_git_fetch_takes_the_greatest_depth_in_place_of_unshallow(tmp_path: Path) -> None:
+    """Why `--unshallow` is refused with this remedy: a second run of the same document must not fail."""
+    for argv in (
+        ["git", "init", "--quiet", "source"],
+        ["git", "-C", "source", "-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "--allow-empty", "-mx"],
+        ["git", "clone", "--quiet", f"file://{tmp_path}/source", "clone"],
+        ["git", "-C", "clone", "fetch", "--depth=2147483647"],
+    ):
+        assert run(argv, tmp_path).returncode == 0
+    assert run(["git", "-C", "clone", "fetch", "--unshallow"], tmp_path).returncode != 0
