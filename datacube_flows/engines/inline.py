@@ -88,12 +88,18 @@ class InlineEngine:
 
     def _attempts(self, plan: TransferPlan, runner: ChildRunner, status: DataCubeStatus) -> DataCubeStatus:
         seen: list[AttemptSeen] = []
+        progress: dict[str, Any] = {}
+
+        def show(values: dict[str, Any]) -> None:
+            progress.update(values)
+            self.listener.progress(values)
+
         while True:
             number = len(seen) + 1
             self.listener.attempt(number, plan.attempts)
-            seen.append(runner.run_attempt(plan, number, self.listener.progress))
+            seen.append(runner.run_attempt(plan, number, show))
             follows = is_followed(plan, seen[-1])
-            status = fold(status, Observation(tuple(seen), will_retry=follows), _now())
+            status = fold(status, Observation(tuple(seen), will_retry=follows, progress=progress), _now())
             if not follows:
                 return status
             self._back_off(seen[-1])
