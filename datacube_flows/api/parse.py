@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -26,6 +27,7 @@ _WORDS: Final = (
     (str, "a text"),
     (Mapping, "an object"),
     (list | tuple, "a list"),
+    (date, "a date"),
 )
 _WANTED: Final = {
     "string_type": "a text",
@@ -38,7 +40,7 @@ _WANTED: Final = {
     "enum": "a text",
     "literal_error": "a text",
 }
-_QUOTE: Final = "quote it: YAML reads an unquoted on, off, yes, no, true, false or number as something else"
+_QUOTE: Final = "quote it: YAML reads an unquoted on, off, yes, no, true, false, number or date as something else"
 _PATTERNS: Final = {
     wire.SUBDOMAIN: (
         "not a name that Kubernetes takes",
@@ -74,12 +76,16 @@ def path_of(location: Iterable[int | str]) -> str:
 
 
 def _violation(error: ErrorDetails) -> Violation:
+    message, remedy = _DESCRIBE.get(error["type"], _mismatch)(error)
+    return Violation(path_of(_location(error)), message, remedy)
+
+
+def _location(error: ErrorDetails) -> Location:
+    """Where it is; a key that is no text is written as the reader of YAML understood it."""
     location = error["loc"]
-    describe = _DESCRIBE.get(error["type"], _mismatch)
-    if location and location[-1] == "[key]":  # a key of a map; pydantic names the key before it
-        location = location[:-1]
-    message, remedy = describe(error)
-    return Violation(path_of(location), message, remedy)
+    if location and location[-1] == "[key]":
+        return (*location[:-2], str(error["input"]))
+    return (*location[:-1], str(error["input"])) if error["type"] == "invalid_key" else location
 
 
 def _missing(error: ErrorDetails) -> tuple[str, str]:
@@ -146,9 +152,14 @@ def _above(error: ErrorDetails) -> tuple[str, str]:
     return "too large", f"at most {error['ctx']['le']}"
 
 
+def _invalid_key(_error: ErrorDetails) -> tuple[str, str]:
+    return "the name of a field has to be a text", _QUOTE
+
+
 _DESCRIBE: Final[Mapping[str, Callable[[ErrorDetails], tuple[str, str]]]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
+    "invalid_key": _invalid_key,
     "enum": _one_of,
     "literal_error": _one_of,
     "string_pattern_mismatch": _pattern,

@@ -19,6 +19,7 @@ Schema = dict[str, Any]
 
 _COPIED: Final = frozenset(
     {
+        "anyOf",
         "description",
         "enum",
         "format",
@@ -42,8 +43,16 @@ _DROPPED: Final = frozenset({"title", "propertyNames"})
 """`propertyNames` has no counterpart in a structural schema; the models check the keys of maps."""
 
 
+_BOUNDS: Final = {
+    "array": {"minItems", "maxItems"},
+    "integer": {"minimum", "maximum"},
+    "object": {"minProperties", "maxProperties"},
+    "string": {"minLength", "maxLength", "pattern"},
+}
+
+
 class UnknownKeyword(Exception):
-    """A JSON schema keyword that has no known meaning in a structural schema."""
+    """A JSON schema keyword that has no known meaning in a structural schema, or none for this type."""
 
 
 def structural_schema(model: type[BaseModel]) -> Schema:
@@ -58,6 +67,9 @@ def structural_schema(model: type[BaseModel]) -> Schema:
 
 def _convert(node: Schema, definitions: Schema) -> Schema:
     node = _without_null_branch(_without_reference(node, definitions), definitions)
+    if "anyOf" in node:
+        _check_int_or_string(node)
+    _check_bounds(node)
     result: Schema = {}
     for keyword, value in node.items():
         if keyword in _DROPPED or keyword == "$defs":
@@ -75,8 +87,6 @@ def _convert_keyword(keyword: str, value: Any, definitions: Schema) -> Schema:
             result = {keyword: _convert(value, definitions)}
         case "additionalProperties":
             result = {keyword: _convert(value, definitions)} if value else {}
-        case "anyOf":
-            _check_int_or_string(value)
         case "const":
             result = {"enum": [value]}
         case "default":
@@ -104,9 +114,17 @@ def _without_null_branch(node: Schema, definitions: Schema) -> Schema:
     return _without_null_branch(_without_reference(branches[0], definitions), definitions) | beside
 
 
-def _check_int_or_string(branches: list[Schema]) -> None:
-    if branches != [{"type": "integer"}, {"type": "string"}]:
+def _check_int_or_string(node: Schema) -> None:
+    branches = [{"type": "integer"}, {"type": "string"}]
+    if node["anyOf"] != branches or "x-kubernetes-int-or-string" not in node:
         raise UnknownKeyword("'anyOf' is known only as an integer or a string, and as something or null")
+
+
+def _check_bounds(node: Schema) -> None:
+    """A bound that does not fit the type would silently bound nothing."""
+    for kind, keywords in _BOUNDS.items():
+        if node.get("type", kind) != kind and (stray := keywords & node.keys()):
+            raise UnknownKeyword(f"{sorted(stray)} of a {node['type']}")
 
 
 def _default(value: Any) -> Schema:

@@ -63,9 +63,9 @@ Line = Annotated[Text, Field(max_length=253)]
 Name = Annotated[Text, Field(min_length=1, max_length=253, pattern=SUBDOMAIN)]
 LabelKey = Annotated[Text, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[Text, Field(max_length=63)]
-Labels = Annotated[dict[LabelKey, LabelValue], BeforeValidator(without_nulls), Field(max_length=64)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64), BeforeValidator(without_nulls)]
 Annotations = Annotated[
-    dict[LabelKey, Annotated[Text, Field(max_length=4096)]], BeforeValidator(without_nulls), Field(max_length=64)
+    dict[LabelKey, Annotated[Text, Field(max_length=4096)]], Field(max_length=64), BeforeValidator(without_nulls)
 ]
 
 ATOMIC = {"x-kubernetes-list-type": "atomic"}
@@ -94,4 +94,4 @@ Quantity = Annotated[
 ]
 """A number with an optional suffix; read it with `quantity.parse` or `quantity.whole`."""
 
-Quantities = Annotated[dict[LabelKey, Quantity], BeforeValidator(without_nulls), Field(max_length=32)]
+Quantities = Annotated[dict[LabelKey, Quantity], Field(max_length=32), BeforeValidator(without_nulls)]

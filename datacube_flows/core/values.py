@@ -109,7 +109,7 @@ VALUE_RULES: Final = (
         id="url-scheme",
         names=("url",),
         wanted="^https?://",
-        deferred=r"^[^:]*\x24\(",
+        deferred=r"^[^:@]*\x24\(",
         message="the URL does not begin with https:// (or http://, where the operator allows it)",
         remedy="ssh and git@host:path are refused, since there is no option for an SSH key: use https:// with 'token'",
     ),
