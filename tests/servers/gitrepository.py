@@ -112,8 +112,9 @@ class Repository:
 
     def files(self, ref: str = "") -> dict[str, bytes]:
         """Name -> content of every regular file of a commit, as stored: LFS files are pointers."""
-        names = self.git("ls-tree", "-r", "-z", "--name-only", ref or self.default_branch).decode().split("\0")
-        return {n: self.git("cat-file", "blob", f"{ref or self.default_branch}:{n}") for n in names if n}
+        listing = self.git("ls-tree", "-r", "-z", ref or self.default_branch).decode().split("\0")
+        regular = [line.partition("\t") for line in listing if line.startswith("100")]
+        return {name: self.git("cat-file", "blob", head.split()[2]) for head, _, name in regular}
 
     def tree(self, ref: str = "") -> dict[str, str]:
         """Name -> sha256 of what a right checkout holds, LFS content in place: compares with `tests.support.tree`."""
