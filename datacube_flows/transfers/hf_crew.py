@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 from datacube_flows.api.reasons import Reason
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     Task = Callable[[], None]
 
-JOIN_SECONDS = 2.0
+JOIN_SECONDS = 1.0
 
 
 def stopped() -> TransferError:
@@ -70,8 +71,9 @@ class Crew:
         self.given_up.set()
         for _thread in self._threads:
             self._tasks.put(None)
+        until = time.monotonic() + JOIN_SECONDS
         for thread in self._threads:
-            thread.join(JOIN_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
