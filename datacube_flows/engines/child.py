@@ -49,7 +49,7 @@ class ChildSettings:
 
     installation: Installation
     ca_bundle: str = ""
-    grace_seconds: float = 10.0
+    grace_seconds: float = 30.0
     path: str = "/usr/local/bin:/usr/bin:/bin"
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 20.0
 
 
 def run_to_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
