@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-_COPIED: Final = frozenset(
-    {
-        "anyOf",
-        "description",
-        "enum",
-        "format",
-        "maxItems",
-        "maxLength",
-        "maxProperties",
-        "maximum",
-        "minItems",
-        "minLength",
-        "minProperties",
-        "minimum",
-        "pattern",
-        "required",
-        "type",
-        "x-kubernetes-int-or-string",
-        "x-kubernetes-list-map-keys",
-        "x-kubernetes-list-type",
-    }
+_COPIED: Final = (
+    "description",
+    "type",
+    "anyOf",
+    "format",
+    "enum",
+    "pattern",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "required",
 )
+"""Keywords that mean the same on both sides, in the order in which they are written out, before all others."""
+
 _DROPPED: Final = frozenset({"title", "propertyNames"})
 """`propertyNames` has no counterpart in a structural schema; the models check the keys of maps."""
 
@@ -75,7 +75,8 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
         if keyword in _DROPPED or keyword == "$defs":
             continue
         result |= _convert_keyword(keyword, value, definitions)
-    return result
+    ordered = [keyword for keyword in _COPIED if keyword in result]
+    return {keyword: result[keyword] for keyword in (*ordered, *(k for k in result if k not in ordered))}
 
 
 def _convert_keyword(keyword: str, value: Any, definitions: Schema) -> Schema:

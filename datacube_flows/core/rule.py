@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from datacube_flows.api.corev1 import EnvVar, PersistentVolumeClaimTemplate
 from datacube_flows.api.datacube import Executor, ExecutorOptions
 from datacube_flows.api.ends import EndType
-from datacube_flows.api.wire import WireModel
+from datacube_flows.api.wire import Text, WireModel
 from datacube_flows.core.kinds import Direction, TransferKind, env_name, kind_of
 from datacube_flows.errors import Violation
 
@@ -108,6 +108,10 @@ class Subject:
                 yield path, option.model_copy(update={"name": env_name(option.name)})
         yield from self.variables()
 
+
+_END_TYPE: Final = TypeAdapter(EndType)
+_TEXT: Final = TypeAdapter(Text)
+_TEMPLATE: Final = TypeAdapter(PersistentVolumeClaimTemplate)
 
 Found = tuple[str, Mapping[str, str]]
 Check = Callable[[Subject, Allowed], Iterable[Found]]
@@ -221,12 +225,12 @@ def _end(at: str, data: Mapping[str, Any]) -> End:
     inside = _mapping(pvc)
     return End(
         at=at,
-        type=_readable(EndType, data.get("type")),
+        type=_readable(_END_TYPE, data.get("type")),
         options=_variables(data.get("options")),
         has_pvc=pvc is not None,
-        sub_path=_readable(str, inside.get("subPath")),
+        sub_path=_readable(_TEXT, inside.get("subPath")),
         has_template=inside.get("template") is not None,
-        template=_readable(PersistentVolumeClaimTemplate, inside.get("template")),
+        template=_readable(_TEMPLATE, inside.get("template")),
     )
 
 
@@ -242,17 +246,17 @@ def _readable_part(model: type[M], data: Any) -> M | None:
     except ValidationError as error:
         broken = {e["loc"][0] for e in error.errors(include_url=False) if e["loc"]}
     kept = {k: v for k, v in _mapping(data).items() if k not in broken}
-    return _readable(model, kept)
+    return _readable(TypeAdapter(model), kept)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _readable(wanted: type[T], value: Any) -> T | None:
+def _readable(wanted: TypeAdapter[T], value: Any) -> T | None:
     if value is None:
         return None
     try:
-        return TypeAdapter(wanted).validate_python(value, strict=wanted is str, by_name=False)
+        return wanted.validate_python(value, by_name=False)
     except ValidationError:
         return None

@@ -1,9 +1,9 @@
 r"""What the values of options may be: one table, read by the rules, by the CRD and by an attempt.
 
 A document shows only literal values; those that come from a Secret or hold `$(NAME)` are known inside the attempt,
-which checks them there with `check_value`. Patterns are written in what Python, RE2 (Kubernetes) and Rust agree on:
-they are searched for, `$` is the end of the text, a dollar sign is `\x24`, classes are spelt out. No message quotes a
-value.
+which checks their characters with `check_characters` and leaves the rest to the transfer. Patterns are written in what
+Python, RE2 (Kubernetes) and Rust agree on: they are searched for, `$` is the end of the text, a dollar sign is `\x24`,
+classes are spelt out. No message quotes a value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from functools import cache
 from typing import Final
 
 from datacube_flows.core.kinds import KINDS, Option
-from datacube_flows.core.urls import check_url
 
 OPTIONS: Final[dict[str, Option]] = {option.name: option for kind in KINDS for option in kind.options}
 """Every option of every kind; a name means the same wherever it stands."""
@@ -47,7 +46,7 @@ class ValueRule:
     deferred: str = r"\x24\("
 
     def is_broken_by(self, value: str) -> bool:
-        """Whether a resolved value breaks the rule."""
+        """Whether a value that is wholly known breaks the rule."""
         return self._lacks_wanted(value) or self._has_refused(value)
 
     def is_broken_in_document(self, value: str) -> bool:
@@ -83,7 +82,7 @@ def _choice(option: Option) -> ValueRule:
     )
 
 
-VALUE_RULES: Final = (
+CHARACTER_RULES: Final = (
     ValueRule(
         id="no-control-characters",
         names=_names(prose=False),
@@ -98,6 +97,9 @@ VALUE_RULES: Final = (
         message="the value holds a control character other than newline and tab",
         remedy="remove it",
     ),
+)
+VALUE_RULES: Final = (
+    *CHARACTER_RULES,
     ValueRule(
         id="no-leading-dash",
         names=tuple(o.name for o in OPTIONS.values() if not (o.prose or o.secret)),
@@ -160,12 +162,14 @@ VALUE_RULES: Final = (
 )
 
 
-def check_value(name: str, value: str, allowed_schemes: tuple[str, ...] = ("https",)) -> str | None:
-    """Returns what is wrong with an option's resolved value, with what to do; None when nothing is."""
-    for rule in VALUE_RULES:
-        if name in rule.names and rule.is_broken_by(value):
-            return f"{rule.message} ({rule.remedy})"
-    return check_url(with_scheme(name, value), allowed_schemes) if value and name in URL_OPTIONS else None
+def check_characters(name: str, value: str) -> str | None:
+    """Returns what is wrong with the characters of an option's resolved value, None when nothing is.
+
+    All else about a resolved value is for the transfer, which knows more: what the store says to a ref or a
+    repository, and whether a URL may be spoken once the credentials are out of it (`urls.check_url`).
+    """
+    rules = (rule for rule in CHARACTER_RULES if name in rule.names and rule.is_broken_by(value))
+    return next((f"{rule.message} ({rule.remedy})" for rule in rules), None)
 
 
 def with_scheme(name: str, value: str) -> str:

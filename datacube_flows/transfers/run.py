@@ -23,6 +23,7 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.api.report import ChangePlan, TransferReport
 from datacube_flows.core.kinds import KINDS, TransferKind, kind_named
 from datacube_flows.core.retry import EXIT_TERMINATED, exit_code
+from datacube_flows.core.values import check_characters
 from datacube_flows.errors import TransferError
 from datacube_flows.transfers.base import Attempt, Settings, Transfer
 from datacube_flows.transfers.environment import clean_environment
@@ -174,6 +175,7 @@ def run_attempt(attempt: Attempt, writer: MessageWriter, *, interval: float) -> 
 
 def perform(attempt: Attempt) -> TransferReport:
     """Runs the transfer that `attempt.kind` names, or only its plan in a dry run."""
+    check_options(attempt)
     module, name = REGISTRY[attempt.kind.store]
     transfer = cast("Transfer", getattr(importlib.import_module(module), name)())
     if attempt.settings.dry_run:
@@ -182,6 +184,21 @@ def perform(attempt: Attempt) -> TransferReport:
         )
     report = transfer.upload(attempt) if attempt.kind.is_upload else transfer.download(attempt)
     return _with_notices(report, attempt)
+
+
+def check_options(attempt: Attempt) -> None:
+    """Looks at values that only the attempt knows: those from a Secret or ConfigMap, and those that held `$(NAME)`.
+
+    Raises:
+        TransferError: InvalidSpec, when a required one is empty, or one holds a control character (mostly the newline
+            at the end of a Secret's file).
+    """
+    for option in attempt.kind.options:
+        value = attempt.options.get(option.name, "")
+        if option.required and not value:
+            raise TransferError(Reason.INVALID_SPEC, f"option '{option.name}' is empty: check what it refers to")
+        if problem := check_characters(option.name, value):
+            raise TransferError(Reason.INVALID_SPEC, f"option '{option.name}': {problem}")
 
 
 def _dry_run_message(plan: ChangePlan) -> str:

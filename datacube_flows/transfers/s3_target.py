@@ -9,6 +9,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.urls import check_url
+from datacube_flows.core.values import with_scheme
 from datacube_flows.errors import TransferError
 from datacube_flows.transfers.environment import proxy_variables
 
@@ -153,9 +154,10 @@ def _region(attempt: Attempt) -> str:
 
 
 def _endpoint(attempt: Attempt, region: str) -> str:
-    endpoint = attempt.option("s3-endpoint").rstrip("/")
-    if not endpoint:
+    given = attempt.option("s3-endpoint").rstrip("/")
+    if not given:
         return f"https://s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
+    endpoint = with_scheme("s3-endpoint", given)
     if problem := check_url(endpoint, attempt.settings.allowed_schemes):
         raise TransferError(Reason.INVALID_SPEC, f"option 's3-endpoint': {problem}")
     parts = urlsplit(endpoint)

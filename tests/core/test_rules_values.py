@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datacube_flows.core.urls import check_url, repository_name
-from datacube_flows.core.values import OPTIONS, VALUE_RULES, check_value
+from datacube_flows.core.values import OPTIONS, VALUE_RULES, check_characters
 
 pytestmark = pytest.mark.t0
 
@@ -94,40 +94,25 @@ def test_repository_name_is_the_last_part(url: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value"),
     [
-        ("url", "ext::sh", "https://"),
-        ("url", "$(NOT_DEFINED)", "https://"),
-        ("url", "https:///x", "no host"),
-        ("ref", "-x", "'-'"),
-        ("token", "abc\n", "newline"),
-        ("s3-uri", "s3://$(B)/x", "s3://bucket"),
-        ("s3-endpoint", "ftp://h", "endpoint"),
-        ("s3-endpoint", "http://h", "not allowed"),
-        ("private", "yes", '"true"'),
-        ("commit-message", "a\r", "control"),
-        ("files", "../x", "'..'"),
+        ("token", "abc\n"),
+        ("url", "https://h/\r"),
+        ("ref", "a\x00"),
+        ("commit-message", "a\r"),
+        ("s3-uri", "s3://b\x85"),
     ],
 )
-def test_resolved_value_is_refused(name: str, value: str, words: str) -> None:
-    assert words in (check_value(name, value) or "accepted")
+def test_resolved_value_with_a_control_character_is_refused(name: str, value: str) -> None:
+    assert "control character" in (check_characters(name, value) or "accepted")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("url", "https://token@h/o/r.git"),
-        ("token", "-abc"),
-        ("ref", ""),
-        ("private", ""),
-        ("s3-endpoint", "minio:9000"),
-        ("s3-uri", "s3://bucket/a b/ü"),
-        ("commit-message", "- one\n- two"),
-        ("files", "a/b.json, *.txt,"),
-    ],
+    [("token", "-abc"), ("ref", ""), ("s3-uri", "s3://bucket/a b/ü"), ("commit-message", "- one\n\t- two")],
 )
-def test_resolved_value_is_accepted(name: str, value: str) -> None:
-    assert check_value(name, value) is None
+def test_resolved_value_of_other_characters_is_accepted(name: str, value: str) -> None:
+    assert check_characters(name, value) is None
 
 
 def test_value_rules_speak_of_options_that_exist() -> None:
