@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import ConditionType, DataCubeStatus, Phase
 
 LINE_SECONDS = 10.0
@@ -94,13 +95,19 @@ def summary(status: DataCubeStatus) -> str:
     result = status.result
     if result is None:
         return ""
-    parts = [f"{result.files} files, {decimal(result.bytes or 0)} moved"]
+    parts = [f"{_files(result.files)}, {decimal(result.bytes or 0)} moved"]
     if result.skipped:
         parts.append(f"{result.skipped} skipped")
     parts.append(f"verified by {result.verified}")
     if result.revision:
         parts.append(f"revision {result.revision[:12]}")
+    if outcome(status)[0] == Reason.UP_TO_DATE:
+        parts[0] = "up to date, nothing moved"
     return ", ".join(parts) + f"; {result.path or '/'}"
+
+
+def _files(number: int | None) -> str:
+    return "1 file" if number == 1 else f"{number or 0} files"
 
 
 def outcome(status: DataCubeStatus) -> tuple[str, str]:

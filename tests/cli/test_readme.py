@@ -1,0 +1,88 @@
+"""The README's commands and documents are run as a new user would run them, against the local servers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from datacube_flows.core.rules import validate
+from tests.canary import has_canary
+from tests.demo import Demo, main
+from tests.servers.stage import Amounts
+from tests.support import ROOT, tree
+
+if TYPE_CHECKING:
+    from tests.servers.stage import Stage
+
+pytestmark = pytest.mark.t1
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+MAKE_TARGETS = ["make demo", "make test"]
+
+
+def commands() -> list[list[str]]:
+    """The commands of each console block."""
+    blocks = [text for language, text in BLOCKS if language == "console"]
+    return [[line[2:] for line in text.splitlines() if line.startswith("$ ")] for text in blocks]
+
+
+def test_readme_has_only_blocks_that_are_run_here() -> None:
+    assert {language for language, _ in BLOCKS} == {"console", "yaml"}
+    assert commands()[0] == MAKE_TARGETS
+    assert len(commands()) == 2
+
+
+def test_first_document_of_the_readme_is_the_example() -> None:
+    document = yaml.safe_load(next(text for language, text in BLOCKS if language == "yaml"))
+    assert document == yaml.safe_load((ROOT / "examples/git-download.yaml").read_text())
+    assert validate(document).metadata.name == "git-download"
+
+
+def test_commands_of_the_readme_work(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    (tmp_path / "examples").mkdir()
+    for path in (ROOT / "examples").glob("*.yaml"):
+        document = stage.localize(yaml.safe_load(path.read_text()))
+        (tmp_path / "examples" / path.name).write_text(yaml.safe_dump(document))
+    (tmp_path / "token.txt").write_text(stage.git.token + "\n")
+    finished = subprocess.run(
+        ["bash", "-euc", "\n".join(commands()[1])],
+        cwd=tmp_path,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "DATACUBE_ALLOW_HTTP": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert not has_canary(finished.stdout + finished.stderr)
+    assert tree(tmp_path / "volumes/datacube-pvc/dev/git/repo") == stage.git.repositories["user/repo"].tree("main")
+    assert yaml.safe_load(finished.stdout)["status"]["phase"] == "Succeeded"
+    assert yaml.safe_load((tmp_path / "crd.yaml").read_text())["metadata"]["name"] == "datacubes.tensorstack.dev"
+
+
+def test_targets_of_the_readme_exist() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[0] for line in listed.splitlines()} >= {"install", "demo", "test", "check", "generate"}
+
+
+def test_demo_verifies_every_transfer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("tests.demo.AMOUNTS", Amounts(objects=60))
+    assert main() == 0
+    shown = capsys.readouterr().out
+    assert shown.count("equal ") == 7
+    assert "DIFFERENT" not in shown
+    assert not has_canary(shown)
+
+
+def test_demo_notices_a_difference(stage: Stage, tmp_path: Path) -> None:
+    demo = Demo(stage, tmp_path, console=None)  # type: ignore[arg-type]
+    demo.check("something", {"a": "1"}, {"a": "2"})
+    demo.check("nothing at all", {}, {})
+    assert [is_equal for _, is_equal in demo.checks] == [False, False]
