@@ -128,7 +128,7 @@ def make_container(plan: TransferPlan, installation: Installation) -> dict[str, 
         "image": installation.image,
         "command": list(COMMAND),
         "args": [escape(a) for a in make_arguments(plan, installation, places)],
-        "env": [v.model_dump(by_alias=True, exclude_none=True, mode="json") for v in plan.env],
+        "env": [_wire(v) for v in plan.env],
         "resources": _wire(plan.pod.resources) or DEFAULT_RESOURCES,
         "securityContext": RESTRICTED_CONTAINER,
         "terminationMessagePath": REPORT_FILE,
@@ -211,4 +211,5 @@ def _security_context(user: WireModel | None) -> dict[str, Any]:
 
 
 def _wire(model: WireModel | None) -> dict[str, Any] | None:
-    return None if model is None else model.model_dump(by_alias=True, exclude_none=True, mode="json")
+    """The object as Kubernetes takes it: what says nothing (null, an empty list) is left out."""
+    return None if model is None else model.model_dump(by_alias=True, exclude_defaults=True, mode="json")

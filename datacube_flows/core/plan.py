@@ -182,7 +182,7 @@ def _ends(cube: DataCube) -> tuple[TransferKind, DataReference, PVCReference]:
 
 
 def _claim(pvc: PVCReference) -> ClaimPlan:
-    template = pvc.template.model_dump(by_alias=True, exclude_none=True, mode="json") if pvc.template else None
+    template = pvc.template.model_dump(by_alias=True, exclude_defaults=True, mode="json") if pvc.template else None
     return ClaimPlan(name=pvc.name, sub_path=(pvc.sub_path or "").strip("/"), template=template)
 
 
