@@ -101,7 +101,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def make_attempt(arguments: argparse.Namespace, environ: Mapping[str, str], scratch: Path) -> Attempt:
     """Returns the attempt that arguments and environment describe."""
     kind = kind_named(arguments.kind)
-    options = {o.name: environ[o.env_name] for o in kind.options if environ.get(o.env_name)}
+    own = [o for o in kind.options if o.env_name not in arguments.pass_env]  # a user's REF is no option `ref`
+    options = {o.name: environ[o.env_name] for o in own if environ.get(o.env_name)}
     return Attempt(
         kind=kind,
         options=options,

@@ -119,6 +119,14 @@ def test_parse_refuses_what_a_field_cannot_be(path: str, value: object, words: s
     assert words in str(violations(changed(path, value))[path.replace(".0", "[0]")])
 
 
+def test_parse_refuses_to_reach_into_another_namespace() -> None:
+    source = {"kind": "PersistentVolumeClaim", "name": "x", "namespace": "other"}
+    template = {"spec": {"dataSourceRef": source}}
+    (found,) = violations(document("git-download", template=template)).values()
+    assert found.path == "spec.sink.pvc.template.spec.dataSourceRef.namespace"
+    assert found.message == "unknown field"
+
+
 def test_parse_reports_everything_at_once() -> None:
     cube = changed("spec.executor.options.backoffLimit", "2")
     cube["metadata"]["name"] = "Bad"
