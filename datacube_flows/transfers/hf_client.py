@@ -149,10 +149,10 @@ class PatientClient(httpx2.Client):
         if self._attempt.stop.is_set():
             raise stopped()
         url = request.url
-        if url.scheme not in self._attempt.settings.allowed_schemes:
+        allowed = self._attempt.settings.allowed_schemes
+        if url.scheme not in allowed:
             raise TransferError(
-                Reason.INVALID_SPEC,
-                f"{_address(url)} is not reached by {' or '.join(self._schemes)}: use such an address",
+                Reason.INVALID_SPEC, f"{_address(url)} was not asked: only {' and '.join(allowed)} may be spoken"
             )
         if url.host == self._endpoint.host:
             return
@@ -160,10 +160,6 @@ class PatientClient(httpx2.Client):
             raise TransferError(
                 Reason.ACCESS_DENIED, f"the hub sent us to {_address(url)}, an internal address: not followed"
             )
-
-    @property
-    def _schemes(self) -> tuple[str, ...]:
-        return self._attempt.settings.allowed_schemes
 
 
 def _has_whole_body(request: httpx2.Request) -> bool:

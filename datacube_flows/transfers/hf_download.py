@@ -14,7 +14,7 @@ from datacube_flows.transfers.hf_client import connect, limiter, make_repository
 from datacube_flows.transfers.hf_crew import Crew
 from datacube_flows.transfers.hf_errors import Repository, hub_errors
 from datacube_flows.transfers.hf_fetch import Fetcher
-from datacube_flows.transfers.hf_files import RemoteFile, VolumeFiles, find_files, list_tree, resolve
+from datacube_flows.transfers.hf_files import RemoteFile, VolumeFiles, check_text, find_files, list_tree, resolve
 from datacube_flows.transfers.paths import WorkFolder, check_names
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def choose(api: HfApi, attempt: Attempt, repository: Repository) -> tuple[str, t
         found = _named(api, repository, commit, names)
     else:
         found = _matching(attempt, repository, list_tree(api, repository, commit))
+    check_text(f.name for f in found)
     check_names(f.name for f in found)
     return commit, tuple(sorted(found, key=lambda f: (-f.size, f.name)))
 

@@ -14,7 +14,7 @@ from datacube_flows.errors import TransferError
 from datacube_flows.transfers.hf_library import RepoFile, RepoFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from datacube_flows.transfers.hf_errors import Repository
     from datacube_flows.transfers.hf_library import HfApi
@@ -53,6 +53,20 @@ def resolve(api: HfApi, repository: Repository) -> str:
     if not info.sha:
         raise TransferError(Reason.SERVER_ERROR, f"{repository.endpoint} names no commit for {repository}")
     return info.sha
+
+
+def check_text(names: Iterable[str]) -> None:
+    """Makes sure that names are text, so that hub, volume and report can all hold them.
+
+    Raises:
+        TransferError: PathCollision for a name that is not UTF-8.
+    """
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            raise TransferError(Reason.PATH_COLLISION, f"the name '{shown}' is not UTF-8: rename the file") from None
 
 
 def list_tree(api: HfApi, repository: Repository, commit: str) -> list[RemoteFile]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from datacube_flows.api.reasons import Reason
 from datacube_flows.errors import TransferError
 from datacube_flows.transfers.hf_client import matching
+from datacube_flows.transfers.hf_files import check_text
 from datacube_flows.transfers.paths import list_files, resolve_source
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def find_source(attempt: Attempt) -> Source:
     refused = len(listing.files) - len(kept)
     if refused:
         attempt.progress.notice(f"left out {plural(refused)} in folders .git and .cache, which no hub takes")
+    check_text(f.name for f in kept)
     if not path.is_file():
         chosen = matching(attempt, [f.name for f in kept])
         kept = [f for f in kept if f.name in chosen]

@@ -156,7 +156,7 @@ def _groups(files: Sequence[HashedFile]) -> Iterator[list[HashedFile]]:
 def _commit(api: HfApi, repository: Repository, additions: list[Addition], message: str) -> str:
     """Sends the contents, makes sure that they are still what was hashed, and commits them."""
     at: dict[str, Any] = {"repo_id": repository.id, "repo_type": repository.type, "revision": repository.revision}
-    with warnings.catch_warnings(), _refusals():
+    with warnings.catch_warnings(), _refusals(), _unchanged(additions):
         warnings.simplefilter("ignore")  # the library's advice on model cards is not for this log
         api.preupload_lfs_files(additions=additions, num_threads=SENDERS, free_memory=False, **at)
         for addition in additions:
@@ -166,6 +166,17 @@ def _commit(api: HfApi, repository: Repository, additions: list[Addition], messa
         except TransferError as error:
             return _landed(api, repository, additions, error)
     return str(made.oid)
+
+
+@contextmanager
+def _unchanged(additions: Sequence[Addition]) -> Iterator[None]:
+    """A file that changes while it is read makes the client fail in odd ways: then that is the cause to tell."""
+    try:
+        yield
+    except Exception:
+        for addition in additions:
+            addition.file.check_unchanged()
+        raise
 
 
 @contextmanager

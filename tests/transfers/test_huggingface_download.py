@@ -150,7 +150,9 @@ def test_download_says_a_repository_without_files_is_empty(bench: Bench) -> None
     assert report.reason is Reason.SOURCE_EMPTY
 
 
-@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", ".datacube/x", "a/./b", "n" * 300])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/evil", "a/../../evil", "a//b", ".datacube/x", "a/./b", "n" * 300, "\ud800"]
+)
 def test_download_refuses_names_that_leave_the_folder(bench: Bench, name: str) -> None:
     report = bench.download(bench.new({"good": b"1", name: b"evil"}))
     assert report.reason is Reason.PATH_COLLISION

@@ -205,6 +205,13 @@ def test_upload_says_which_files_gitignore_keeps_out(bench: Bench) -> None:
     assert any("secret.txt" in n for n in report.notices)
 
 
+def test_upload_refuses_a_name_that_is_no_text(bench: Bench) -> None:
+    (bench.volume / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"1")
+    report = bench.upload(bench.new({}))
+    assert report.reason is Reason.PATH_COLLISION
+    assert "caf\\udce9.txt" in report.message
+
+
 def test_upload_names_a_missing_source(bench: Bench) -> None:
     report = bench.upload(bench.new({}), sub_path="none")
     assert report.reason is Reason.NOT_FOUND
