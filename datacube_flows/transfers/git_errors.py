@@ -23,7 +23,10 @@ _TABLE: Final = tuple(
             Reason.ACCESS_DENIED,
             r"authorization error|authentication required|access denied|credentials? for .* not found",
         ),
-        (Reason.NOT_FOUND, r"repository '.*' not found|\b(error:|http) 404\b|repository not found"),
+        (
+            Reason.NOT_FOUND,
+            r"repository '.*' not found|\b(error:|http) 404\b|repository (or object )?not found|object does not exist",
+        ),
         (Reason.REF_NOT_FOUND, r"remote branch .* not found|couldn't find remote ref|not our ref"),
         (Reason.SERVER_ERROR, r"\b(error:|http) (429|5\d\d)\b|server error|rate limit"),
         (Reason.TLS_ERROR, r"certificate|\bssl\b|gnutls_handshake|x509"),
@@ -58,15 +61,17 @@ _REMEDIES_WITHOUT_TOKEN: Final = {
 }
 _NOISE = re.compile(
     r"^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Updating|Writing|Delta|Total|Cloning|Unpacking)"
-    r"|^Filtering|^hint:|^From |^To |^(Down|Up)loading LFS|^\s*\* \[|^POST git|^remote:\s*$|askpass|^warning: (redirecting|---)"
+    r"|^Filtering|^hint:|^From |^To |^(Down|Up)loading LFS|^\s*\* \[|^POST git|^remote:\s*$"
+    r"|askpass|^warning: (redirecting|---)"
 )
 _MAX_WORDS = 400
 
 
 def git_failure(finished: Finished, remote: Remote, doing: str) -> TransferError:
     """Returns the error for a git command that failed: the reason that its words stand for, the words, a remedy."""
-    words = useful_words(finished)
-    reason = reason_of(words or finished.text)
+    lines = useful_lines(finished)
+    reason = reason_of("\n".join(lines) or finished.text)
+    words = "; ".join(sorted(lines, key=lambda line: reason_of(line) is not reason))[:_MAX_WORDS]
     remedies = _REMEDIES if remote.password else _REMEDIES | _REMEDIES_WITHOUT_TOKEN
     remedy = remedies.get(reason, "")
     text = f"{doing} {remote.url} failed: {words or f'git ended with code {finished.code}'}"
@@ -78,7 +83,6 @@ def reason_of(words: str) -> Reason:
     return next((reason for pattern, reason in _TABLE if pattern.search(words)), Reason.TRANSFER_ERROR)
 
 
-def useful_words(finished: Finished) -> str:
-    """Returns the lines that say what went wrong, without progress and hints, in at most a few hundred characters."""
-    lines = [line.strip() for line in finished.tail if not _NOISE.search(line)]
-    return "; ".join(dict.fromkeys(lines))[:_MAX_WORDS]
+def useful_lines(finished: Finished) -> list[str]:
+    """Returns the lines that say what went wrong, each once, without progress and hints."""
+    return list(dict.fromkeys(line.strip() for line in finished.tail if not _NOISE.search(line)))

@@ -26,7 +26,9 @@ UNFIT_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|^[-/]|\.\.|@\{|//|/$|\.$|\.loc
 _PAUSES: Final = (0.5, 1.0, 2.0)
 _LONGEST_PAUSE: Final = 60.0
 _RETRY_AFTER = re.compile(r"retry-after: (\d+)", re.IGNORECASE)
+_SMART: Final = "application/x-git-upload-pack"
 _TRACE: Final = {"GIT_TRACE_CURL": "2", "GIT_TRACE_CURL_NO_DATA": "1", "GIT_TRACE_REDACT": "1"}
+"""Shows the headers of answers: git obeys no Retry-After, and takes any page for an old server's empty list of refs."""
 
 
 class RefKind(Enum):
@@ -130,7 +132,7 @@ def list_remote(git: Git, *what: str) -> Advertised:
     flags = [w for w in what if w.startswith("--")]
     patterns = [w for w in what if not w.startswith("--")]
     argv = ("ls-remote", "--symref", *flags, "--", git.remote.url, *patterns)
-    finished = git.try_run(*argv)
+    finished = git.try_run(*argv, more_env=_TRACE)
     for pause in _PAUSES:
         if finished.code == 0 or reason_of(_without_trace(finished).text) is not Reason.SERVER_ERROR:
             break
@@ -138,11 +140,16 @@ def list_remote(git: Git, *what: str) -> Advertised:
         finished = git.try_run(*argv, more_env=_TRACE)
     if finished.code:
         raise git_failure(_without_trace(finished), git.remote, "reading")
+    if not finished.stdout and _SMART not in finished.text:
+        text = (
+            f"{git.remote.url} answers with something that is not Git (a login page?): check option url and the proxy"
+        )
+        raise TransferError(Reason.TRANSFER_ERROR, text)
     return _parse(finished.stdout.decode("utf-8", "surrogateescape"))
 
 
 def _pause(attempt: Attempt, finished: Finished, usual: float) -> float:
-    """Returns how long to wait: what the server asked for, where the last answer was seen, else the usual time."""
+    """Returns how long to wait: what the server asked for, else the usual time."""
     asked = _RETRY_AFTER.search(finished.text)
     attempt.progress.alive()
     return min(float(asked[1]), _LONGEST_PAUSE) if asked else usual

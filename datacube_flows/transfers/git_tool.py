@@ -96,6 +96,8 @@ _CONFIG: Final = """[core]
 	locksverify = false
 	fetchrecentalways = false
 	activitytimeout = {stall}
+[lfs "transfer"]
+	maxretries = 4
 """
 _HARMLESS: Final = (
     "badTimezone", "missingSpaceBeforeDate", "zeroPaddedFilemode", "badFilemode", "badDateOverflow", "badEmail",

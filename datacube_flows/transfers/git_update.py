@@ -191,7 +191,7 @@ class Update:
         (self._local.git_dir / JOURNAL).unlink(missing_ok=True)
 
     def _track(self, branch: str) -> None:
-        """Makes a new branch follow the remote's as a clone does; the configuration is parsed in a copy, never obeyed."""
+        """Makes a new branch follow the remote's as a clone does; a copy of the configuration is parsed, never obeyed."""
         copy = self._work.path / "config"
         with suppress(FileNotFoundError):
             shutil.copyfile(self._local.git_dir / "config", copy)

@@ -71,7 +71,6 @@ _CONFIG = """
 	pushurl = {canary}/x.git
 	uploadpack = "{fire}"
 	receivepack = "{fire}"
-	vcs = ext
 	proxy = {canary}
 [protocol]
 	allow = always

@@ -38,7 +38,7 @@ def canary() -> Iterator[Canary]:
         yield server
 
 
-@pytest.mark.parametrize("command", [["status"], ["fetch", "origin"], ["push", "origin"], ["checkout", "main"]])
+@pytest.mark.parametrize("command", [["status"], ["fetch", "origin"], ["push", "origin", "main"], ["checkout", "main"]])
 def test_traps_fire_when_git_runs_in_the_repository(
     git_case: GitCase, traps: Traps, canary: Canary, command: list[str]
 ) -> None:
