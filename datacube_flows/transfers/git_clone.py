@@ -10,6 +10,7 @@ from datacube_flows.transfers.git_errors import reason_of
 from datacube_flows.transfers.git_lfs import fetch_lfs, pointers_of
 from datacube_flows.transfers.git_refs import FULL_ID, RefKind, ref_not_found
 from datacube_flows.transfers.git_tree import verify_lfs
+from datacube_flows.transfers.paths import sync_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ def clone(git: Git, target: Target, work: WorkFolder) -> tuple[str, Tree]:
     fetch_lfs(staged, commit, pointers)
     check_out(staged, target, commit)
     verify_lfs(stage, pointers)
+    sync_volume(stage)
     os.rename(stage, work.folder / git.remote.name)
     return commit, tree
 

@@ -22,6 +22,7 @@ from datacube_flows.transfers.git_lfs import fetch_lfs, pointers_of
 from datacube_flows.transfers.git_refs import RefKind
 from datacube_flows.transfers.git_tree import files_of, read_tree
 from datacube_flows.transfers.git_worktree import WorkTree
+from datacube_flows.transfers.paths import sync_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,6 +171,7 @@ class Update:
     def _switch(self, paths: frozenset[str], commit: str) -> frozenset[str]:
         if not paths:
             return frozenset()
+        sync_volume(self._work.path)
         self._write(JOURNAL, f"{self._local.head} {commit}\n")
         moved = self._tree.put(paths)
         self._put(self._tree.new_index(commit), "index")
@@ -191,7 +193,7 @@ class Update:
         (self._local.git_dir / JOURNAL).unlink(missing_ok=True)
 
     def _track(self, branch: str) -> None:
-        """Makes a new branch follow the remote's as a clone does; a copy of the configuration is parsed, never obeyed."""
+        """Makes a new branch follow the remote's as a clone does; a copy of the configuration is parsed, not obeyed."""
         copy = self._work.path / "config"
         with suppress(FileNotFoundError):
             shutil.copyfile(self._local.git_dir / "config", copy)
