@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datacube_flows.api.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_REPORT_BYTES = 2048
 """What survives in a termination message beside an engine's own containers (Kubernetes divides 12288 bytes by all
 containers of a pod)."""
 
 MAX_MESSAGE = 1024
+MAX_REVISION = 253
+VERIFIED = ("", "checksum", "size", "git", "none")
 MAX_COUNT = 2**63 - 1
 
 
@@ -94,9 +99,19 @@ def parse_report(text: str) -> TransferReport | None:
 def _count(value: Any) -> int:
     """A number of files or bytes; raises ValueError for one that no volume holds."""
     number = int(value)
-    if abs(number) > MAX_COUNT:
+    if not 0 <= number <= MAX_COUNT:
         raise ValueError(number)
     return number
+
+
+def _verified(value: Any) -> str:
+    if value not in VERIFIED:
+        raise ValueError(value)
+    return str(value)
+
+
+def _short(value: Any) -> str:
+    return str(value)[:MAX_MESSAGE]
 
 
 def _report(values: dict[str, Any]) -> TransferReport:
@@ -104,7 +119,7 @@ def _report(values: dict[str, Any]) -> TransferReport:
     for field in fields(TransferReport):
         if field.name not in values or field.name in ("notices", "plan"):
             continue
-        cast = {"reason": Reason, "message": str, "verified": str, "revision": str, "path": str}.get(field.name, _count)
+        cast = _CASTS.get(field.name, _count)
         known[field.name] = cast(values[field.name])
     plan = values.get("plan")
     return TransferReport(
@@ -112,3 +127,12 @@ def _report(values: dict[str, Any]) -> TransferReport:
         notices=tuple(str(n)[:MAX_MESSAGE] for n in values.get("notices", ())),
         plan=ChangePlan(**{k: _count(plan.get(k, 0)) for k in ("add", "update", "delete", "bytes")}) if plan else None,
     )
+
+
+_CASTS: dict[str, Callable[[Any], Any]] = {
+    "reason": lambda value: Reason(str(value)),
+    "message": _short,
+    "verified": _verified,
+    "revision": lambda value: str(value)[:MAX_REVISION],
+    "path": _short,
+}

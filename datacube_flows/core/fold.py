@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pydantic import ValidationError
+
 from datacube_flows.api.reasons import PERMANENT, Reason
 from datacube_flows.api.status import (
     MAX_ATTEMPTS,
@@ -72,7 +74,7 @@ def fold(status: DataCubeStatus, seen: Observation, now: datetime) -> DataCubeSt
         "start_time": status.start_time or _first(a.started for a in seen.attempts),
         "pod": _pod(last) if last else status.pod,
         "attempts": tuple(_attempt(a) for a in seen.attempts[-MAX_ATTEMPTS:]) or status.attempts,
-        "progress": ProgressStatus.model_validate(seen.progress) if seen.progress else status.progress,
+        "progress": _progress(seen) or status.progress,
         "workflow": WorkflowStatus.model_validate(seen.workflow) if seen.workflow else status.workflow,
         "result": _result(report) if report and report.plan is None else status.result,
         "plan": PlanStatus.model_validate(asdict(report.plan)) if report and report.plan else status.plan,
@@ -166,6 +168,14 @@ def _attempt(seen: AttemptSeen) -> AttemptStatus:
         exit_code=seen.exit_code,
         message=message[:MAX_MESSAGE] or None,
     )
+
+
+def _progress(seen: Observation) -> ProgressStatus | None:
+    """The counters that the attempt printed; None for what is no such thing, since a log is untrusted."""
+    try:
+        return ProgressStatus.model_validate(seen.progress) if seen.progress else None
+    except ValidationError:
+        return None
 
 
 def _result(report: TransferReport) -> ResultStatus:

@@ -434,7 +434,7 @@ GOOD: dict[str, Document] = {
     "private": document("huggingface-upload", {"private": "false"}),
     "seed's arguments": document(
         "huggingface-download",
-        manner={"extraArgs": ["--cache-dir", "/tmp/cache/hf"]},  # noqa: S108 - the seed's own example
+        manner={"extraArgs": ["--cache-dir", "/tmp/cache/hf"]},
     ),
     "arguments of rclone": document("s3-download", manner={"extraArgs": ["--transfers", "8"]}),
     "bandwidth": document("s3-upload", manner={"bandwidthLimit": "10Mi", "dryRun": True}),

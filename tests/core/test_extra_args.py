@@ -14,7 +14,7 @@ from datacube_flows.errors import TransferError
 
 pytestmark = pytest.mark.t0
 
-CACHE = "/tmp/cache/hf"  # noqa: S108 - the example of the documentation
+CACHE = "/tmp/cache/hf"
 ALL_FLAGS = [(verb, flag) for verb in VERBS.values() for flag in dict.fromkeys(verb.allowed.values())]
 ALL_DENIED = sorted({spelling for verb in VERBS.values() for spelling in verb.denied})
 KIND_NAMES = [kind.name for kind in KINDS]

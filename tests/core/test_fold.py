@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.api.report import ChangePlan, TransferReport
+from datacube_flows.api.report import ChangePlan, TransferReport, parse_report
 from datacube_flows.api.status import ConditionType, DataCubeStatus, Phase
 from datacube_flows.core.fold import FINAL_PHASES, fold, initial_status
 from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
@@ -180,6 +180,17 @@ def test_dry_run_fills_the_plan_and_no_result() -> None:
     wire = fold(initial_status(T0), Observation((succeeded(report=report),)), at(10)).to_wire()
     assert wire["plan"] == {"add": 1, "update": 2, "delete": 3, "bytes": 4}
     assert "result" not in wire
+
+
+@pytest.mark.parametrize("text", ['{"reason":"UpToDate","files":-1}', '{"reason":"UpToDate","verified":"trust me"}'])
+def test_report_that_no_attempt_writes_is_none(text: str) -> None:
+    assert parse_report(text) is None
+
+
+@pytest.mark.parametrize("progress", [{"bytesDone": -1}, {"percent": "half"}, {"filesDone": []}])
+def test_counters_that_no_attempt_prints_are_ignored(progress: dict[str, object]) -> None:
+    status = fold(initial_status(T0), Observation((running(),), progress=progress), at(2))
+    assert status.progress is None
 
 
 ATTEMPTS = st.lists(st.sampled_from([running, failed, succeeded]), min_size=0, max_size=4).map(

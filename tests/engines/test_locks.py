@@ -53,10 +53,14 @@ def test_second_writer_is_told_whom_it_waits_for(tmp_path: Path) -> None:
 
 
 def test_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from datacube_flows.engines.locks import *\n"
-        "with hold_path(Path(sys.argv[1]), PathUse('dead', 'claim', '', True)): print('held', flush=True); time.sleep(60)"
-    )
+    code = """
+import sys, time
+from pathlib import Path
+from datacube_flows.engines.locks import PathUse, hold_path
+with hold_path(Path(sys.argv[1]), PathUse("dead", "claim", "", True)):
+    print("held", flush=True)
+    time.sleep(60)
+"""
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.api.report import MAX_REPORT_BYTES, ChangePlan, TransferReport, parse_report
+from datacube_flows.api.report import MAX_REPORT_BYTES, VERIFIED, ChangePlan, TransferReport, parse_report
 from datacube_flows.core.kinds import kind_named
 from datacube_flows.transfers import messages
 from datacube_flows.transfers.base import Attempt, Settings
@@ -173,7 +173,7 @@ REPORTS = st.builds(
     listed=COUNT,
     files=COUNT,
     bytes=COUNT,
-    verified=TEXT,
+    verified=st.sampled_from(VERIFIED),
     revision=TEXT,
     path=TEXT,
     notices=st.lists(TEXT, max_size=4).map(tuple),
