@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from datacube_flows.transfers.redact import MASK, Redactor
+from datacube_flows.transfers.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ _FIND = Redactor([CANARY])
 
 def has_canary(text: str) -> bool:
     """Whether the canary stands in the text, raw, URL-encoded or in base64."""
-    return _FIND(text).count(MASK) > _FIND(text.replace(CANARY, "")).count(MASK) or CANARY in text
+    return _FIND.finds(text)
 
 
 def find_canary(*roots: Path) -> list[Path]:
@@ -36,20 +36,21 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _holds(path: Path) -> bool:
-    needle, overlap = CANARY.encode(), len(CANARY)
+    """Whether the file holds the canary; latin-1 reads any byte, and one chunk overlaps the next."""
     with path.open("rb") as stream:
         before = b""
         while chunk := stream.read(1 << 20):
-            if needle in before + chunk:
+            if has_canary((before + chunk).decode("latin-1")):
                 return True
-            before = chunk[-overlap:]
+            before = chunk[-4 * len(CANARY) :]
     return False
 
 
 class ArgvWatch:
-    """Samples `/proc/*/cmdline` until it is left, and keeps each command line that held the canary."""
+    """Samples `/proc/*/cmdline` until it is left, and keeps each command line that held the needle."""
 
-    def __init__(self) -> None:
+    def __init__(self, needle: str = CANARY) -> None:
+        self.needle = needle
         self.leaks: set[str] = set()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -73,5 +74,5 @@ class ArgvWatch:
                 line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             except OSError:
                 continue
-            if CANARY in line:
+            if self.needle in line:
                 self.leaks.add(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datacube_flows.api.datacube import DataCube
+
+
+_NUMBERED = re.compile(r"(?P<list>spec\.(?:source|sink)\.options|spec\.executor\.env)\[(?P<number>\d+)\]")
 
 
 def validate_documents(files: list[Path], *, allow_http: bool) -> int:
@@ -47,13 +51,15 @@ def check_documents(documents: Documents, policy: Policy) -> list[DataCube]:
     Raises:
         InvalidDataCube: with the broken rules of all of them; where there are several, paths name theirs.
     """
-    cubes, violations = [], []
+    cubes: list[DataCube] = []
+    violations: list[Violation] = []
     for number, document in enumerate(documents.cubes, 1):
         try:
             cubes.append(validate(document, env_policy=policy.env_policy, allowed_schemes=policy.allowed_schemes))
         except InvalidDataCube as error:
             where = f"{_name(document, number)}: " if len(documents.cubes) > 1 else ""
-            violations += [Violation(where + v.path, v.message, v.remedy) for v in error.violations]
+            found = (Violation(where + _named(v.path, document), v.message, v.remedy) for v in error.violations)
+            violations += found
     if violations:
         raise InvalidDataCube(violations)
     return cubes
@@ -68,6 +74,20 @@ def show_violations(console: Console, error: InvalidDataCube) -> None:
         console.print(f"    {violation.message}", markup=False, highlight=False, soft_wrap=True)
         if violation.remedy:
             console.print(f"    {violation.remedy}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _named(path: str, document: dict[str, Any]) -> str:
+    """The path, with the name of the option or variable that its number stands for."""
+    match = _NUMBERED.match(path)
+    if match is None:
+        return path
+    here: Any = document
+    for key in (*match["list"].split("."), int(match["number"]), "name"):
+        try:
+            here = here[key]
+        except (KeyError, IndexError, TypeError):
+            return path
+    return f"{path} ({here})"
 
 
 def _name(document: dict[str, Any], number: int) -> str:

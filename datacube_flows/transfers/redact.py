@@ -40,6 +40,10 @@ class Redactor:
             clean = self._pattern.sub(MASK, clean)
         return _USERINFO.sub(MASK, clean)
 
+    def finds(self, text: str) -> bool:
+        """Whether a secret stands in the text, in any of its forms."""
+        return self._pattern is not None and self._pattern.search(_clean(text)) is not None
+
 
 def _clean(text: str) -> str:
     """The text without control characters; bytes that are no UTF-8 (in a file's name) become `?`."""
