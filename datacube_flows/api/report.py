@@ -119,7 +119,7 @@ def _report(values: dict[str, Any]) -> TransferReport:
     for field in fields(TransferReport):
         if field.name not in values or field.name in ("notices", "plan"):
             continue
-        cast = _CASTS.get(field.name, _count)
+        cast: Callable[[Any], Any] = _CASTS.get(field.name, _count)
         known[field.name] = cast(values[field.name])
     plan = values.get("plan")
     return TransferReport(
