@@ -26,7 +26,7 @@ from datacube_flows.transfers.hf_errors import Repository, by_status, unreachabl
 from datacube_flows.transfers.hf_library import (
     OFFICIAL,
     HfApi,
-    close_session,
+    default_client_factory,
     errors,
     filter_repo_objects,
     httpx2,
@@ -260,4 +260,4 @@ def connect(attempt: Attempt, repository: Repository) -> Iterator[HfApi]:
             library_version=__version__,
         )
     finally:
-        close_session()
+        set_client_factory(default_client_factory)  # closes ours

@@ -117,9 +117,8 @@ class FileFetch:
         self._arrived(index)
 
     def spread(self) -> None:
-        """Queues all parts but the first: the server serves ranges."""
-        for index in range(1, len(self._bounds)):
-            self.shared.crew.submit(partial(self._fetch, index))
+        """Queues all parts but the first before any other file, so that few files are open at a time."""
+        self.shared.crew.submit_next(partial(self._fetch, index) for index in range(1, len(self._bounds)))
 
     def widen(self) -> int:
         """Makes the first part the whole file, since the server ignores ranges; returns its end."""
@@ -201,7 +200,7 @@ class FileFetch:
         self._location = ""
         self.shared.attempt.progress.notice(f"'{name}' arrived with a wrong hash and is fetched again")
         self._begin()
-        self.shared.crew.submit(self.start)
+        self.shared.crew.submit_next([self.start])
 
     def close(self) -> None:
         """Closes the part; only when no thread writes to it any more, since its number may be given away at once."""

@@ -22,7 +22,6 @@ import httpx2  # noqa: E402
 from huggingface_hub import (  # noqa: E402
     CommitOperationAdd,
     HfApi,
-    close_session,
     errors,
     get_session,
     hf_hub_url,
@@ -38,6 +37,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: E402 
     parse_ratelimit_headers,
     validate_repo_id,
 )
+from huggingface_hub.utils._http import default_client_factory  # noqa: E402
 
 __all__ = [
     "OFFICIAL",
@@ -48,7 +48,7 @@ __all__ = [
     "RepoFolder",
     "UploadInfo",
     "build_hf_headers",
-    "close_session",
+    "default_client_factory",
     "errors",
     "filter_repo_objects",
     "get_session",

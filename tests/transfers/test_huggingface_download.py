@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.transfers import hf_fetch
+from datacube_flows.transfers import hf_download, hf_fetch
 from tests.canary import CANARY
 from tests.servers.faults import Fault, start_fault_proxy
 from tests.support import tree
@@ -134,6 +134,34 @@ def test_download_fetches_large_files_in_parts(bench: Bench, monkeypatch: pytest
     assert tree(bench.volume) == bench.hub.files(repo)
     asked = [r.headers["range"] for r in bench.hub.requests if repo in r.path and r.path.endswith("model.safetensors")]
     assert len(asked) == 8
+
+
+def test_download_of_many_large_files_keeps_few_of_them_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hf_fetch, "PART", 5_000)
+    repo = bench.new({f"{n}.bin": noise(20_000, n) for n in range(40)})
+    begin, close, now, most = hf_fetch.FileFetch.start, hf_fetch.FileFetch.close, set(), [0]
+
+    def started(file: hf_fetch.FileFetch) -> None:
+        now.add(file.remote.name)
+        most.append(len(now))
+        begin(file)
+
+    def closed(file: hf_fetch.FileFetch) -> None:
+        now.discard(file.remote.name)
+        close(file)
+
+    monkeypatch.setattr(hf_fetch.FileFetch, "start", started)
+    monkeypatch.setattr(hf_fetch.FileFetch, "close", closed)
+    bench.download(repo)
+    assert tree(bench.volume) == bench.hub.files(repo)
+    assert max(most) <= 2 * hf_download.WORKERS
+
+
+def test_download_follows_every_page_of_the_listing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.hub, "page_size", 7)
+    repo = bench.new({f"d{n % 3}/{n}.txt": b"%d" % n for n in range(50)})
+    assert bench.download(repo).files == 50
+    assert tree(bench.volume) == bench.hub.files(repo)
 
 
 def test_download_follows_a_repository_that_was_renamed(bench: Bench) -> None:

@@ -34,7 +34,7 @@ def bench(hub: Hub, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_hf_download_works_with_the_cache_dir_of_the_document(bench: Bench, tmp_path: Path) -> None:
     repo = bench.new(FILES, private=True)
-    extra = ["--cache-dir", "/tmp/cache/hf", "--resume-download", "--local-dir-use-symlinks", "False"]  # noqa: S108
+    extra = ["--cache-dir", "/tmp/cache/hf", "--resume-download", "--local-dir-use-symlinks", "False"]
     report = bench.download(repo, options={"token": bench.hub.token}, extra_args=extra)
     assert report.reason is Reason.TRANSFER_COMPLETE
     assert tree(bench.volume) == bench.hub.files(repo)
