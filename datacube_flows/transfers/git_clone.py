@@ -9,7 +9,7 @@ from datacube_flows.core.extra_args import arguments_for
 from datacube_flows.transfers.git_errors import reason_of
 from datacube_flows.transfers.git_lfs import fetch_lfs, pointers_of
 from datacube_flows.transfers.git_refs import FULL_ID, RefKind, ref_not_found
-from datacube_flows.transfers.git_tree import verify_lfs
+from datacube_flows.transfers.git_tree import files_of, verify_lfs
 from datacube_flows.transfers.paths import sync_volume
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def clone(git: Git, target: Target, work: WorkFolder) -> tuple[str, Tree]:
     staged = git.at(stage / ".git", work_tree=stage)
     commit = resolve(staged, target)
     tree, pointers = pointers_of(staged, commit, work.path / "index")
+    git.attempt.progress.expect(files=len(files_of(tree)), size=0)
     fetch_lfs(staged, commit, pointers)
     check_out(staged, target, commit)
     verify_lfs(stage, pointers)

@@ -109,7 +109,6 @@ def _report(git: Git, target: Target, now: Updated) -> TransferReport:
     place = attempt.folder / name
     if submodules := len(tree) - len(files_of(tree)):
         attempt.progress.notice(f"{submodules} submodules were left out: they are repositories of their own")
-    attempt.progress.expect(files=len(moved), size=0)
     for _ in moved:
         attempt.progress.finish_file()
     words = "is" if now.is_news else "was already"

@@ -49,10 +49,13 @@ class GitProgress:
 
 
 class LfsProgress:
-    """Follows the file that git-lfs writes for `GIT_LFS_PROGRESS`: `download 1/3 1024/4096 name`."""
+    """Follows the file that git-lfs writes for `GIT_LFS_PROGRESS`: `download 1/3 1024/4096 name`.
 
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path, self._progress = path, progress
+    `announced` bytes are part of the total already; what comes on top is added when git-lfs begins with a file.
+    """
+
+    def __init__(self, path: Path, progress: Progress, announced: int = 0) -> None:
+        self._path, self._progress, self._announced = path, progress, announced
         self._done: dict[str, int] = {}
         self._position = 0
 
@@ -75,16 +78,19 @@ class LfsProgress:
             return
         done, total, name = int(match[1]), int(match[2]), match[3]
         if name not in self._done:
-            self._progress.expect(files=0, size=total)
+            known = min(total, self._announced)
+            self._announced -= known
+            self._progress.expect(files=0, size=total - known)
         if difference := done - self._done.get(name, 0):
             self._progress.advance(difference)
         self._done[name] = done
 
 
 @contextmanager
-def lfs_progress(path: Path, progress: Progress) -> Iterator[None]:
-    """Counts what git-lfs does while the block runs."""
-    follower, done = LfsProgress(path, progress), threading.Event()
+def lfs_progress(path: Path, progress: Progress, *, announced: int) -> Iterator[None]:
+    """Counts what git-lfs does while the block runs; `announced` bytes of it are added to the total at once."""
+    progress.expect(files=0, size=announced)
+    follower, done = LfsProgress(path, progress, announced), threading.Event()
 
     def follow() -> None:
         while not done.wait(_POLL_SECONDS):

@@ -13,6 +13,7 @@ import binascii
 import json
 import os
 import re
+import ssl
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -117,15 +118,22 @@ class GitServer:
 
 
 @contextmanager
-def start_git_server(folder: Path) -> Iterator[GitServer]:
-    """Serves on an ephemeral port of 127.0.0.1 until it is left; everything it keeps is below `folder`."""
+def start_git_server(folder: Path, certificate: Path | None = None) -> Iterator[GitServer]:
+    """Serves on an ephemeral port of 127.0.0.1 until it is left; everything it keeps is below `folder`.
+
+    With a certificate (one PEM file that also holds the key) it speaks HTTPS.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = GitServer(folder)
     with (folder / "git-server.log").open("ab") as log:
         handler = type("Handler", (_Handler,), {"state": state, "log": log})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
-        state.url = f"http://127.0.0.1:{server.server_address[1]}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        state.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

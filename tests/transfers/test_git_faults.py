@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datacube_flows.api.reasons import Reason
+from tests.servers.faults import start_fault_proxy
 from tests.servers.gitfaults import Ending, Fault
+from tests.servers.gitserver import start_git_server
 from tests.transfers.gitcase import LFS_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.transfers.gitcase import GitCase
+    from tests.servers.gitserver import start_git_server
+from tests.transfers.gitcase import GitCase
 
 pytestmark = pytest.mark.t1
 
@@ -127,6 +130,41 @@ def test_download_says_unreachable_when_nobody_answers(git_case: GitCase, url: s
     report = git_case.download(git_case.repository({}), options={"url": url})
     assert report.reason is Reason.ENDPOINT_UNREACHABLE
     assert url in report.message
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate and its key."""
+    path = tmp_path_factory.mktemp("certificate") / "both.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", "-", "-out", "-"]
+    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    return path
+
+
+def test_download_says_tls_error_until_the_authority_is_given(git_case: GitCase, certificate: Path) -> None:
+    with start_git_server(git_case.folder / "tls-server", certificate) as server:
+        git_case.server = server
+        repository = git_case.repository(lfs_files=LFS_FILES)
+        report = git_case.download(repository)
+        assert report.reason is Reason.TLS_ERROR
+        assert "caBundle" in report.message
+        assert git_case.download(repository, ca_bundle=certificate).reason is Reason.TRANSFER_COMPLETE
+        git_case.assert_tree(repository)
+
+
+@pytest.mark.parametrize("direction", ["download", "upload"])
+def test_transfer_goes_through_the_proxy_when_the_environment_names_one_without_scheme(
+    git_case: GitCase, direction: str
+) -> None:
+    repository = git_case.repository({} if direction == "upload" else {"a": "a"})
+    if direction == "upload":
+        git_case.new_local(repository)
+    with start_fault_proxy(None) as proxy:
+        env = {"HTTP_PROXY": proxy.url.removeprefix("http://")}
+        run = git_case.upload if direction == "upload" else git_case.download
+        assert run(repository, env=env).reason is Reason.TRANSFER_COMPLETE
+        assert proxy.count("info/refs") == len([r for r in git_case.server.requests if "info/refs" in r.path])
 
 
 @contextmanager
