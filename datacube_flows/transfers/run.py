@@ -43,6 +43,17 @@ REGISTRY: Final = {
 """One line a store; imported when a transfer of that store starts."""
 
 
+IDENTITY_NAMES: Final = (
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_STS_REGIONAL_ENDPOINTS",
+)
+"""What a cluster gives a pod to use its service account's own identity (IRSA); names and paths, no secret values."""
+
+
 class Terminated(BaseException):
     """The process was told to end; raised in the main thread so that everything on the way cleans up."""
 
@@ -106,7 +117,7 @@ def make_attempt(arguments: argparse.Namespace, environ: Mapping[str, str], scra
     return Attempt(
         kind=kind,
         options=options,
-        env={name: environ[name] for name in arguments.pass_env if name in environ},
+        env={name: environ[name] for name in (*IDENTITY_NAMES, *arguments.pass_env) if name in environ},
         folder=arguments.folder,
         sub_path=arguments.sub_path,
         extra_args=tuple(arguments.extra_args),

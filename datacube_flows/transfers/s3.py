@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 from datacube_flows.transfers.s3_client import S3Client, open_client
 from datacube_flows.transfers.s3_download import download, plan_download
 from datacube_flows.transfers.s3_loop import run_to_end
+from datacube_flows.transfers.s3_rclone import download_with_rclone, upload_with_rclone
 from datacube_flows.transfers.s3_target import S3Target
+from datacube_flows.transfers.s3_upload import plan_upload, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,18 +26,14 @@ class S3Transfer:
 
     def download(self, attempt: Attempt) -> TransferReport:
         """Brings `attempt.folder` to what `s3-uri` means; with `sync` also deletes what the source lacks."""
-        return _with_client(attempt, download)
+        return _with_client(attempt, download_with_rclone if attempt.extra_args else download)
 
     def upload(self, attempt: Attempt) -> TransferReport:
         """Puts the source's file or files below `s3-uri`."""
-        from datacube_flows.transfers.s3_upload import upload
-
-        return _with_client(attempt, upload)
+        return _with_client(attempt, upload_with_rclone if attempt.extra_args else upload)
 
     def plan(self, attempt: Attempt) -> ChangePlan:
         """Says what would be added, updated and deleted."""
-        from datacube_flows.transfers.s3_upload import plan_upload
-
         return _with_client(attempt, plan_upload if attempt.kind.is_upload else plan_download)
 
 

@@ -72,6 +72,30 @@ _CONNECT = re.compile(r"kind: (Connect|Request)\b|dns error|tcp connect error")
 _NAME = re.compile(r"dns error|Name or service not known|nodename nor servname|Temporary failure in name")
 
 
+_WORD = re.compile(r"\b[A-Z][A-Za-z0-9]+\b")
+_TOOL_STATUS = re.compile(r"StatusCode: (\d{3})")
+_TOOL_TEXTS: Final = (
+    (
+        re.compile(r"no space left on device|file too big for remaining disk|disk quota exceeded"),
+        Reason.DISK_FULL,
+        "the volume is full: free space on it or use a larger claim",
+    ),
+    (
+        re.compile(r"permission denied|read-only file system|operation not permitted"),
+        Reason.VOLUME_NOT_WRITABLE,
+        "the volume cannot be written: check its mode and executor.securityContext (runAsUser, fsGroup)",
+    ),
+    (re.compile(r"x509:|tls: "), Reason.TLS_ERROR, "no trusted TLS connection: check 's3-endpoint' and the caBundle"),
+    (re.compile(r"max-delete"), Reason.TOO_MANY_DELETES, "the sync would delete more than maxDelete allows"),
+    (re.compile(r"corrupted on transfer|unexpected EOF"), Reason.INTEGRITY_MISMATCH, "the bytes changed on their way"),
+    (
+        re.compile(r"connection refused|no such host|i/o timeout|connection reset|network is unreachable"),
+        Reason.ENDPOINT_UNREACHABLE,
+        _ADDRESS,
+    ),
+)
+
+
 class NotS3(Exception):
     """The answer has status 200 and is not what an S3 service says: a login page, a captive portal, a web server."""
 
@@ -129,6 +153,18 @@ def explain(error: Exception) -> Failure:
         code = _CODE.search(text)
         return _of_answer(int(status[1]), code[1] if code else "", None)
     return _of_connection(error, text)
+
+
+def explain_text(text: str) -> Failure:
+    """Returns what the last lines of a tool that speaks S3 mean: the last of S3's words in them, else the system's."""
+    for pattern, reason, remedy in _TOOL_TEXTS:
+        if pattern.search(text):
+            return Failure(reason, remedy)
+    codes = [c for c in _WORD.findall(text) if c in _TABLE]
+    status = _TOOL_STATUS.findall(text)
+    if codes or status:
+        return _of_answer(int(status[-1]) if status else 0, codes[-1] if codes else "", None)
+    return Failure(Reason.TRANSFER_ERROR, text.strip().splitlines()[-1][:300] if text.strip() else "it said nothing")
 
 
 def _of_client_error(error: boto.ClientError) -> Failure:

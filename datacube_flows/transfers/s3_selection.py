@@ -17,7 +17,7 @@ from datacube_flows.errors import TransferError
 from datacube_flows.transfers.base import NEVER_MOVED
 from datacube_flows.transfers.failures import free_bytes
 from datacube_flows.transfers.paths import check_names
-from datacube_flows.transfers.s3_integrity import expect_etag, hash_file
+from datacube_flows.transfers.s3_integrity import expect_etag, hash_file, is_etag_of_parts
 from datacube_flows.transfers.s3_loop import work_off
 
 if TYPE_CHECKING:
@@ -161,6 +161,42 @@ def _matches(path: Path, expected: tuple[Expectation, ...]) -> bool:
         return any(hash_file(descriptor, e.make()) == e.value for e in expected)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What became of files that another program was to fetch: names of those not there, and how the rest was verified."""
+
+    lacking: set[str]
+    verified: str
+
+
+async def verify_placed(folder: Path, remotes: list[RemoteObject], settings: Settings) -> Placed:
+    """Compares files with the objects that they were fetched from.
+
+    Raises:
+        TransferError: IntegrityMismatch where a file has another size or content than its object.
+    """
+    local, lacking, verified = LocalTree(folder), set(), [CHECKSUM]
+
+    async def verify(remote: RemoteObject) -> None:
+        found = local.find(remote.name)
+        if found is None:
+            lacking.add(remote.name)
+            return
+        expected = expect_etag(remote.etag, remote.size) if settings.verify == CHECKSUM else ()
+        right = found.st_size == remote.size and stat.S_ISREG(found.st_mode)
+        if right and expected:
+            right = await asyncio.to_thread(_matches, folder / remote.name, expected)
+        if not right and not (expected and is_etag_of_parts(remote.etag) and found.st_size == remote.size):
+            raise TransferError(
+                Reason.INTEGRITY_MISMATCH, f"'{remote.name}' is not what the store holds: run again, or remove it"
+            )
+        if not right or not expected:
+            verified[0] = SIZE
+
+    await work_off(remotes, verify, concurrency=HASHING_AT_ONCE)
+    return Placed(lacking, verified[0])
 
 
 def _doomed(folder: Path, tree: RemoteTree) -> Iterator[str]:

@@ -69,7 +69,7 @@ class Sends:
 async def upload(client: S3Client) -> TransferReport:
     """Sends the source's file or files below the target's uri and returns the report (SPEC section 3, S3 upload)."""
     attempt = client.attempt
-    chosen = await _choose(client)
+    chosen = await choose(client)
     attempt.progress.expect(files=len(chosen.sends), size=chosen.size)
     with ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk") as pool:
         sender = Sender(client, pool)
@@ -79,7 +79,7 @@ async def upload(client: S3Client) -> TransferReport:
 
 async def plan_upload(client: S3Client) -> ChangePlan:
     """Returns what `upload` would do."""
-    return (await _choose(client)).plan()
+    return (await choose(client)).plan()
 
 
 def _report(attempt: Attempt, client: S3Client, chosen: Sends, sender: Sender) -> TransferReport:
@@ -97,7 +97,7 @@ def _report(attempt: Attempt, client: S3Client, chosen: Sends, sender: Sender) -
     )
 
 
-async def _choose(client: S3Client) -> Sends:
+async def choose(client: S3Client) -> Sends:
     """Lists the source, checks the bucket and compares with what it has.
 
     Raises:
