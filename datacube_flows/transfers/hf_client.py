@@ -98,8 +98,10 @@ class PatientClient(httpx2.Client):
             raise error  # an upload's stream: whoever owns it rewinds it and sends again
         is_early = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
         is_slow = isinstance(error, httpx2.TimeoutException) and pause != PAUSES[0]
-        if pause is None or is_slow or not (is_early or _is_repeatable(request)):
-            raise unreachable(error, _address(request.url)) from error
+        failure = unreachable(error, _address(request.url))
+        is_final = is_slow or failure.reason is Reason.TLS_ERROR
+        if pause is None or is_final or not (is_early or _is_repeatable(request)):
+            raise failure from error
         self.pause(pause)
 
     def _after_failure(self, request: httpx2.Request, response: httpx2.Response, pause: float | None) -> bool:
