@@ -14,6 +14,8 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import ConditionType, DataCubeStatus, Phase
 
 LINE_SECONDS = 10.0
+HINTS = {Reason.WAITING_FOR_SECRET: "give it with --secret NAME.KEY=VALUE or NAME.KEY=@FILE, or in one of the files"}
+"""What to do on this machine, where it differs from what a cluster's user does."""
 
 
 class Display:
@@ -64,6 +66,8 @@ class Display:
             return
         self.line(f"{status.phase}: {reason}", style="bold red" if status.phase is Phase.FAILED else "yellow")
         self.line(message, style="")
+        if hint := HINTS.get(reason):
+            self.line(hint)
 
     def stop(self) -> None:
         """Takes the bar off the terminal."""

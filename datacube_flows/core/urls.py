@@ -35,6 +35,8 @@ def _check_scheme(url: str, allowed_schemes: tuple[str, ...]) -> str | None:
         return f"the URL has no scheme: it has to begin with {allowed}"
     if match["scheme"] == "ssh":
         return f"ssh:// is refused, since there is no option for an SSH key: use {allowed} with option 'token'"
+    if match["scheme"] == "http" and match[2] != "::" and "http" not in allowed_schemes:
+        return "plain HTTP is not allowed here: use https://, or let it be allowed (datacube run --allow-http)"
     if match[2] == "::" or match["scheme"] not in allowed_schemes:
         return f"the URL's scheme is not allowed: it has to begin with {allowed}"
     return None

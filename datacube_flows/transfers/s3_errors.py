@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 from obstore.exceptions import BaseError
 
 from datacube_flows.api.reasons import Reason
@@ -197,7 +198,7 @@ def _of_connection(error: Exception, text: str) -> Failure:
             "no trusted TLS connection: check option 's3-endpoint' and the authority (caBundle) of its certificate"
         )
         return Failure(Reason.TLS_ERROR, message)
-    if isinstance(error, boto.ResponseParserError) or type(error).__name__ == "ResponseParserError":
+    if isinstance(error, ResponseParserError):
         return Failure(Reason.SERVER_ERROR, f"the answer is not S3's: {_ADDRESS}", is_passing=True)
     if isinstance(error, ValueError):
         return Failure(Reason.INVALID_SPEC, f"the request cannot be made: {text.splitlines()[0][:200]}")
