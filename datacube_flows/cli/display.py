@@ -14,7 +14,9 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import ConditionType, DataCubeStatus, Phase
 
 LINE_SECONDS = 10.0
-HINTS = {Reason.WAITING_FOR_SECRET: "give it with --secret NAME.KEY=VALUE or NAME.KEY=@FILE, or in one of the files"}
+HINTS: dict[str, str] = {
+    Reason.WAITING_FOR_SECRET: "give it with --secret NAME.KEY=VALUE or NAME.KEY=@FILE, or in one of the files"
+}
 """What to do on this machine, where it differs from what a cluster's user does."""
 
 

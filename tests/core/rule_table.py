@@ -252,7 +252,7 @@ VALUES = (
     _value("huggingface-upload", "private", "yes", 4, "private-choice", '"true", "false"'),
     _value("s3-download", "s3-addressing-style", "host", 2, "s3-addressing-style-choice", '"path", "virtual", "auto"'),
     _value("s3-upload", "s3-no-check-bucket", "True", 2, "s3-no-check-bucket-choice", '"true", "false"'),
-    _value("git-download", "url", "http://github.com/o/r", 1, "url-allowed", "scheme is not allowed", "https://"),
+    _value("git-download", "url", "http://github.com/o/r", 1, "url-allowed", "plain HTTP", "https://"),
     _value("git-download", "url", "https:///o/r", 1, "url-allowed", "no host"),
     _value("git-download", "url", "https://h:port/o/r", 1, "url-allowed", "port"),
     _value("git-download", "url", "https://h/o/r s", 1, "url-allowed", "blank"),

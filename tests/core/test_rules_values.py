@@ -31,7 +31,7 @@ REFUSED_URLS = {
     "ftp://h/r": "scheme",
     "HTTPS://h/r": "scheme",
     "hTtP://h/r": "scheme",
-    "http://h/r": "scheme",
+    "http://h/r": "plain HTTP",
     "javascript://x": "scheme",
     "https://": "no host",
     "https:///o/r": "no host",
