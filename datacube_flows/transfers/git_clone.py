@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from datacube_flows.api.reasons import Reason
 from datacube_flows.core.extra_args import arguments_for
-from datacube_flows.transfers.git_errors import reason_of
+from datacube_flows.transfers.git_errors import git_failure
 from datacube_flows.transfers.git_lfs import fetch_lfs, pointers_of
 from datacube_flows.transfers.git_refs import FULL_ID, RefKind, ref_not_found
 from datacube_flows.transfers.git_tree import files_of, verify_lfs
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from datacube_flows.transfers.git_tool import Git
     from datacube_flows.transfers.git_tree import Tree
     from datacube_flows.transfers.paths import WorkFolder
+
+_NO_SUCH_COMMIT: Final = frozenset({Reason.REF_NOT_FOUND, Reason.TRANSFER_ERROR})
+"""How a server says that it will not give a commit; the words differ between servers."""
 
 
 def clone(git: Git, target: Target, work: WorkFolder) -> tuple[str, Tree]:
@@ -68,15 +72,18 @@ def resolve(git: Git, target: Target) -> str:
     if commit := find_commit(git, target.local_ref):
         return commit
     if target.remote_ref or FULL_ID.fullmatch(target.name):
-        extra = arguments_for("git fetch", git.attempt.extra_args)
-        finished = git.try_run(
-            "fetch", "--progress", "--no-write-fetch-head", *extra.argv, "origin", target.refspec, more_env=extra.env
-        )
-        if finished.code and reason_of(finished.text).value not in ("RefNotFound", "TransferError"):
-            git.run("fetch", "origin", target.refspec, doing="fetching from")
+        _fetch_alone(git, target)
     if commit := find_commit(git, target.local_ref):
         return commit
     raise ref_not_found(git, target.name)
+
+
+def _fetch_alone(git: Git, target: Target) -> None:
+    extra = arguments_for("git fetch", git.attempt.extra_args)
+    argv = ("fetch", "--progress", "--no-write-fetch-head", *extra.argv, "origin", target.refspec)
+    finished = git.try_run(*argv, more_env=extra.env)
+    if finished.code and (error := git_failure(finished, git.remote, "fetching from")).reason not in _NO_SUCH_COMMIT:
+        raise error
 
 
 def find_commit(git: Git, name: str) -> str:

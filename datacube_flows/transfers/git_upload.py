@@ -63,6 +63,7 @@ def upload(attempt: Attempt) -> TransferReport:
     push = prepare(attempt)
     if push.before == push.local.head:
         return _report(push, Reason.UP_TO_DATE)
+    attempt.progress.expect(files=len(push.sizes), size=0)
     if push.has_lfs:
         push_lfs(push.git, push.local.branch, push.local.git_dir / "lfs")
     _push(push)
@@ -155,7 +156,6 @@ def _copy_tags(push: Push) -> None:
 
 def _report(push: Push, reason: Reason) -> TransferReport:
     attempt, name = push.git.attempt, push.git.remote.name
-    attempt.progress.expect(files=len(push.sizes), size=0)
     for _ in push.sizes:
         attempt.progress.finish_file()
     words = "was pushed to" if reason is Reason.TRANSFER_COMPLETE else "is already at"

@@ -18,6 +18,7 @@ import subprocess
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -267,5 +268,6 @@ def _from_cgi(output: bytes) -> Response:
     return Response(int(headers.pop("Status", "200").split()[0]), headers, body)
 
 
+@cache
 def _exec_path() -> str:
     return subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()

@@ -82,6 +82,18 @@ def test_upload_fails_when_an_lfs_object_is_nowhere(git_case: GitCase) -> None:
     assert not repository.has("refs/heads/main")
 
 
+def test_upload_of_a_new_branch_needs_no_old_lfs_objects_when_the_server_has_them(git_case: GitCase) -> None:
+    repository = git_case.repository(lfs_files=LFS_FILES)
+    repository.commit({}, lfs_files={"weights/a.bin": b"second"})
+    git_case.download(repository)
+    git_case.git(repository, "checkout", "--quiet", "-b", "feature")
+    head = git_case.commit(repository, {"weights/c.bin": b"c" * 5000})
+    report = git_case.upload(repository)
+    assert report.reason is Reason.TRANSFER_COMPLETE, report.message
+    assert repository.head("feature") == head
+    assert len(repository.lfs.oids) == 4
+
+
 def test_upload_works_when_the_clone_is_shallow(git_case: GitCase) -> None:
     repository = git_case.repository(lfs_files=LFS_FILES)
     for number in range(3):
