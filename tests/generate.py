@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from datacube_flows.cli import exit_codes
-from datacube_flows.cli.crd import dump_yaml, render_crd
+from datacube_flows.cli.crd import render_crd
+from datacube_flows.cli.render import render_cubes
 from datacube_flows.core.kinds import KINDS, Option
-from datacube_flows.core.manifests import Installation, make_claim, make_pod
-from datacube_flows.core.plan import make_plan
+from datacube_flows.core.manifests import Installation
+from datacube_flows.core.plan import Policy
 from datacube_flows.core.rules import validate
 
 if TYPE_CHECKING:
@@ -34,13 +35,9 @@ def cubes_of(path: Path) -> list[dict[str, Any]]:
 
 def render_example(path: Path) -> str:
     """Returns the claim and the pod that an example's documents become."""
-    objects: list[dict[str, Any]] = []
-    for document in cubes_of(path):
-        plan = make_plan(validate(document))
-        claim = make_claim(plan)
-        objects += [claim] if claim else []
-        objects.append(make_pod(plan, Installation(), name=f"{plan.name}-1"))
-    return GENERATED.format(name=path.name) + "---\n".join(dump_yaml(o) for o in objects)
+    cubes = [validate(document) for document in cubes_of(path)]
+    objects = render_cubes(cubes, frozenset(["pod", "claim"]), Policy(), Installation())
+    return GENERATED.format(name=path.name) + objects
 
 
 def options_table() -> str:

@@ -29,6 +29,13 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Rendered(StrEnum):
+    """Which objects `render` prints."""
+
+    POD = "pod"
+    CLAIM = "claim"
+
+
 Files = Annotated[
     list[Path],
     typer.Option("--file", "-f", help="YAML file with DataCubes, Secrets, ConfigMaps; `-` is standard input."),
@@ -93,6 +100,25 @@ def validate(file: Files, allow_http: AllowHttp = False) -> None:
     from datacube_flows.cli.validate import validate_documents
 
     raise typer.Exit(validate_documents(file, allow_http=allow_http))
+
+
+@app.command()
+def render(
+    *,
+    file: Files,
+    only: Annotated[
+        Optional[Rendered],  # noqa: UP045
+        typer.Option("--as", help="Print only the pod, or only the claim."),
+    ] = None,
+    image: Annotated[str, typer.Option(help="Image of the transfer.")] = "datacube/transfer:latest",
+    allow_http: AllowHttp = False,
+) -> None:
+    """Print the Kubernetes objects that documents become: the claim and the pod of an attempt."""
+    from datacube_flows.cli.render import render_documents
+    from datacube_flows.core.manifests import Installation
+
+    kinds = frozenset([only] if only else Rendered)
+    raise typer.Exit(render_documents(file, kinds, Installation(image=image, allow_http=allow_http)))
 
 
 @app.command()

@@ -18,13 +18,12 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.cli import exit_codes
 from datacube_flows.cli.display import Display, outcome
 from datacube_flows.cli.documents import Documents, read_documents
-from datacube_flows.cli.validate import check_documents, show_violations
+from datacube_flows.cli.validate import check_documents, told_to
 from datacube_flows.core.manifests import Installation
 from datacube_flows.core.plan import Policy, TransferPlan, make_plan
 from datacube_flows.engines.child import ChildSettings
 from datacube_flows.engines.inline import InlineEngine, interrupted_status
 from datacube_flows.engines.volumes import LocalVolumes
-from datacube_flows.errors import DocumentError, InvalidDataCube
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -77,18 +76,12 @@ class _Ended(KeyboardInterrupt):
 def run_documents(request: Request, output: str, *, keep_going: bool, dry_run: bool) -> int:
     """Runs every document in order and returns the exit code; all are checked before the first one starts."""
     console = Console(stderr=True)
-    try:
+    with told_to(console):
         documents = read_documents(request.files)
         for assignment in request.secrets:
             documents.add_secret(assignment)
         cubes = check_documents(documents, request.policy)
         plans = [_plan(cube, request.policy, dry_run=dry_run) for cube in cubes]
-    except DocumentError as error:
-        console.print(f"datacube: {error}", style="bold red", markup=False, highlight=False)
-        return exit_codes.USAGE
-    except InvalidDataCube as error:
-        show_violations(console, error)
-        return exit_codes.INVALID
     for notice in documents.notices:
         console.print(notice, style="yellow", markup=False, highlight=False)
     return _run_all(list(zip(cubes, plans, strict=True)), request, documents, console, output, keep_going=keep_going)

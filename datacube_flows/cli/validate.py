@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 
 from datacube_flows.cli import exit_codes
@@ -15,6 +17,7 @@ from datacube_flows.core.rules import validate
 from datacube_flows.errors import DocumentError, InvalidDataCube, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from datacube_flows.api.datacube import DataCube
@@ -27,15 +30,9 @@ def validate_documents(files: list[Path], *, allow_http: bool) -> int:
     """Checks the documents, says what is wrong on stderr and returns the exit code."""
     console = Console(stderr=True)
     policy = Policy(allowed_schemes=("https", "http") if allow_http else ("https",))
-    try:
+    with told_to(console):
         documents = read_documents(files)
         cubes = check_documents(documents, policy)
-    except DocumentError as error:
-        console.print(f"datacube: {error}", style="bold red", markup=False, highlight=False)
-        return exit_codes.USAGE
-    except InvalidDataCube as error:
-        show_violations(console, error)
-        return exit_codes.INVALID
     for notice in documents.notices:
         console.print(notice, style="yellow", markup=False, highlight=False)
     for cube in cubes:
@@ -43,6 +40,19 @@ def validate_documents(files: list[Path], *, allow_http: bool) -> int:
         for warning in warnings_of(cube):
             console.print(f"  {warning}", style="yellow", markup=False, highlight=False)
     return exit_codes.OK
+
+
+@contextmanager
+def told_to(console: Console) -> Iterator[None]:
+    """Says what is wrong with the input, and ends the command with the exit code that fits."""
+    try:
+        yield
+    except DocumentError as error:
+        console.print(f"datacube: {error}", style="bold red", markup=False, highlight=False)
+        raise typer.Exit(exit_codes.USAGE) from None
+    except InvalidDataCube as error:
+        show_violations(console, error)
+        raise typer.Exit(exit_codes.INVALID) from None
 
 
 def check_documents(documents: Documents, policy: Policy) -> list[DataCube]:

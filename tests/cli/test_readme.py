@@ -63,7 +63,9 @@ def test_commands_of_the_readme_work(stage: Stage, tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     assert not has_canary(finished.stdout + finished.stderr)
     assert tree(tmp_path / "volumes/datacube-pvc/dev/git/repo") == stage.git.repositories["user/repo"].tree("main")
-    assert yaml.safe_load(finished.stdout)["status"]["phase"] == "Succeeded"
+    status, pod = finished.stdout.split("apiVersion: v1\n")
+    assert yaml.safe_load(status)["status"]["phase"] == "Succeeded"
+    assert yaml.safe_load(pod)["kind"] == "Pod"
     assert yaml.safe_load((tmp_path / "crd.yaml").read_text())["metadata"]["name"] == "datacubes.tensorstack.dev"
 
 
