@@ -122,7 +122,7 @@ class ChildRunner:
         arguments = make_arguments(plan, self._settings.installation, places)
         own = {"PATH": self._settings.path, "TMPDIR": str(scratch), "HOME": str(scratch)}
         return subprocess.Popen(
-            [sys.executable, *MODULE, "--end-with-parent", *arguments],
+            [sys.executable, *MODULE, f"--end-with={os.getpid()}", *arguments],
             env={**self._environment, **own},
             cwd=scratch,
             stdin=subprocess.DEVNULL,

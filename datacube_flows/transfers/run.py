@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -32,7 +33,7 @@ from datacube_flows.transfers.messages import MessageWriter, Ticker
 from datacube_flows.transfers.redact import Redactor, url_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
 REGISTRY: Final = {
@@ -65,8 +66,8 @@ class StalledAttempt(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one attempt and returns its exit code."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    if arguments.end_with_parent:
-        end_with_parent()
+    if arguments.end_with is not None:
+        end_with_parent(arguments.end_with)
     scratch = Path(tempfile.mkdtemp(prefix="datacube-"))
     writer = MessageWriter(sys.stdout)
     try:
@@ -98,9 +99,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow-http", action="store_true")
     parser.add_argument("--ca-bundle", type=Path)
     parser.add_argument("--progress-interval", type=float, default=10.0)
-    parser.add_argument(
-        "--end-with-parent", action="store_true", help="end when the process that started this one ends"
-    )
+    parser.add_argument("--end-with", type=int, metavar="PID", help="end when this process, the parent, ends")
     own, extra = list(argv), []
     if "--" in own:
         own, extra = own[: own.index("--")], own[own.index("--") + 1 :]
@@ -179,6 +178,8 @@ def run_attempt(attempt: Attempt, writer: MessageWriter, *, interval: float) -> 
             Reason.TRANSFER_ERROR
         )
     finally:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)  # the outcome is known: a late signal must not lose the report
         attempt.stop.set()
         ticker.finish()
         for number, handler in previous.items():
@@ -233,26 +234,30 @@ def _with_notices(report: TransferReport, attempt: Attempt) -> TransferReport:
     )
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Asks the kernel for SIGTERM when the parent ends, so that a killed `datacube run` leaves no transfer behind."""
     import ctypes
 
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG, prctl(2)
-    if os.getppid() == 1:
+    if os.getppid() != parent:  # it ended before this was asked for
         raise SystemExit(EXIT_TERMINATED)
 
 
 def _on_signals(attempt: Attempt) -> dict[int, signal._HANDLER]:
-    def terminate(_number: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        for other in _SIGNALS:
+            signal.signal(other, signal.SIG_IGN)  # cleaning up is not to be interrupted by a second one
         attempt.stop.set()
-        raise Terminated
+        raise _SIGNALS[number]
 
-    def stall(_number: int, _frame: FrameType | None) -> None:
-        attempt.stop.set()
-        raise StalledAttempt
+    return {number: signal.signal(number, end) for number in _SIGNALS}
 
-    handlers = {signal.SIGTERM: terminate, signal.SIGINT: terminate, signal.SIGUSR1: stall}
-    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+_SIGNALS: Final[Mapping[int, type[BaseException]]] = {
+    signal.SIGTERM: Terminated,
+    signal.SIGINT: Terminated,
+    signal.SIGUSR1: StalledAttempt,
+}
 
 
 def deliver(report: TransferReport, arguments: argparse.Namespace) -> None:
