@@ -1,7 +1,7 @@
 """Hands the work to `rclone`, as `extraArgs` ask for. What may be moved and deleted, and whether it was, is still ours.
 
-Credentials reach the tool by its environment only. The source is listed first: rclone takes a missing prefix for an empty
-one, and would empty the folder in a sync.
+Credentials reach the tool by its environment only. The source is listed first: rclone takes a missing prefix for an
+empty one, and would empty the folder in a sync.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def _matches(path: Path, expected: tuple[Expectation, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What became of files that another program was to fetch: names of those not there, and how the rest was verified."""
+    """What became of files that another program was to fetch: those not there, and how the others were verified."""
 
     lacking: set[str]
     verified: str
