@@ -16,9 +16,8 @@ from tests.support import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.t0
 
-
+@pytest.mark.t0
 def test_planted_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "deep/er").mkdir(parents=True)
     leak = tmp_path / "deep/er/config"
@@ -26,16 +25,19 @@ def test_planted_file_is_found(tmp_path: Path) -> None:
     assert find_canary(tmp_path) == [leak]
 
 
+@pytest.mark.t0
 def test_planted_name_is_found(tmp_path: Path) -> None:
     (tmp_path / f"a-{CANARY}").write_text("nothing")
     assert len(find_canary(tmp_path)) == 1
 
 
+@pytest.mark.t0
 def test_clean_folder_has_none(tmp_path: Path) -> None:
     (tmp_path / "config").write_text(CANARY[:-1])
     assert find_canary(tmp_path) == []
 
 
+@pytest.mark.t0
 @pytest.mark.parametrize(
     "text",
     [
@@ -49,17 +51,20 @@ def test_planted_text_is_found_in_any_encoding(text: str) -> None:
     assert has_canary(text)
 
 
+@pytest.mark.t0
 @pytest.mark.parametrize("text", ["", "token ***", "dcSECRET", CANARY[1:]])
 def test_clean_text_has_none(text: str) -> None:
     assert not has_canary(text)
 
 
+@pytest.mark.t0
 def test_planted_argv_is_found() -> None:
     with ArgvWatch("planted-needle") as watch:
         subprocess.run([sys.executable, "-c", "import time; time.sleep(0.3)", "a-planted-needle"], check=True)
     assert len(watch.leaks) == 1
 
 
+@pytest.mark.t1
 def test_session_fails_for_a_leak_on_a_volume_and_one_in_an_argv(tmp_path: Path) -> None:
     (tmp_path / "test_leaks.py").write_text(
         "import subprocess, sys\n"

@@ -256,7 +256,7 @@ VALUES = (
     _value("git-download", "url", "https:///o/r", 1, "url-allowed", "no host"),
     _value("git-download", "url", "https://h:port/o/r", 1, "url-allowed", "port"),
     _value("git-download", "url", "https://h/o/r s", 1, "url-allowed", "blank"),
-    _value("s3-download", "s3-endpoint", "http://minio:9000", 0, "url-allowed", "scheme is not allowed"),
+    _value("s3-download", "s3-endpoint", "http://minio:9000", 0, "url-allowed", "plain HTTP is not allowed"),
     _value("git-download", "url", "https://github.com/", 1, "url-names-a-repository", "no repository"),
     _value("git-download", "url", "https://github.com/o/.git", 1, "url-names-a-repository", "no repository"),
 )

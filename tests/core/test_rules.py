@@ -125,7 +125,7 @@ def test_rules_do_not_guess_the_kind_when_a_type_is_unknown() -> None:
 
 def test_http_is_allowed_where_the_operator_says_so() -> None:
     cube = document("git-download", {"url": "http://$(TOKEN)@git.local/o/r.git"})
-    assert "scheme is not allowed" in told(cube)[0]
+    assert "plain HTTP is not allowed" in told(cube)[0]
     assert validate(cube, allowed_schemes=("https", "http"))
 
 
