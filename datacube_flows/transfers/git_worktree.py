@@ -66,30 +66,40 @@ class WorkTree:
         return {os.fsdecode(record)[3:] for record in finished.stdout.split(b"\0") if record}
 
     def _blocked(self, paths: set[str], known: list[Tree]) -> set[str]:
-        """Paths whose file on the volume is none of the known versions: it is a person's, and stays."""
+        """Paths where the volume has something of a person's: none of the known versions, or in the way of a new one."""
         blocked = set(paths)
         for number, tree in enumerate(known):
             if blocked:
                 blocked &= self._differing(tree, blocked, self._work.path / f"known-{number}.index")
-        return {p for p in blocked if not self._is_emptied(p, paths)}
+        going, coming = paths - self._target.keys(), paths & self._target.keys()
+        folders = {p for p in coming if self._is_folder(p)}
+        above = {parent for p in coming for parent in _parents(p)} - going
+        return (
+            (blocked - folders)
+            | {p for p in folders if not self._is_emptied(p, going)}
+            | {p for p in above if os.path.lexists(self._local.path / p) and not self._is_folder(p)}
+        )
 
     def _differing(self, tree: Tree, paths: set[str], index: Path) -> set[str]:
+        """Paths whose file on the volume is not the tree's; a folder where the tree has no file is no difference."""
         entries = {p: tree[p] for p in paths if p in tree}
         text = b"".join(f"{e.mode} {e.blob}\t".encode() + os.fsencode(p) + b"\0" for p, e in entries.items())
         git = self._at(index)
         git.run("update-index", "-z", "--index-info", stdin=text)
         git.run("update-index", "-q", "--really-refresh", allowed=(0, 1))
         output = git.run("diff-files", "-z", "--name-only").stdout
-        present = {p for p in paths - entries.keys() if os.path.lexists(self._local.path / p)}
+        absent = paths - entries.keys()
+        present = {p for p in absent if os.path.lexists(self._local.path / p) and not self._is_folder(p)}
         return {os.fsdecode(name) for name in output.split(b"\0") if name} | present
 
-    def _is_emptied(self, path: str, paths: set[str]) -> bool:
-        """Whether a folder is in the way that will be gone, since all of its files go."""
-        folder = self._local.path / path
-        if folder.is_symlink() or not folder.is_dir():
-            return False
-        inside = (os.path.join(top, name) for top, _, names in os.walk(folder) for name in names)
-        going = paths - self._target.keys()
+    def _is_folder(self, path: str) -> bool:
+        place = self._local.path / path
+        return place.is_dir() and not place.is_symlink()
+
+    def _is_emptied(self, folder: str, going: set[str]) -> bool:
+        """Whether a folder will be gone, since all of its files go."""
+        tops = os.walk(self._local.path / folder)
+        inside = (os.path.join(top, name) for top, folders, names in tops for name in (*names, *_links(top, folders)))
         return all(os.path.relpath(name, self._local.path) in going for name in inside)
 
     def stage(self, paths: Collection[str], commit: str, pointers: Mapping[str, Pointer]) -> None:
@@ -138,3 +148,12 @@ class WorkTree:
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         text = f"'{self._local.path.name}' has {what} ({', '.join(shown)}{more})"
         return TransferError(Reason.DIRTY_REPOSITORY, f"{text}: commit or remove them; nothing was changed")
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def _links(top: str, folders: list[str]) -> list[str]:
+    return [name for name in folders if os.path.islink(os.path.join(top, name))]

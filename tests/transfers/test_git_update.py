@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datacube_flows.api.reasons import Reason
+from datacube_flows.errors import TransferError
+from datacube_flows.transfers.git_worktree import WorkTree
 from tests.transfers.gitcase import LFS_FILES, everything_in
 
 if TYPE_CHECKING:
@@ -48,6 +50,56 @@ def test_update_swaps_file_and_folder_when_the_commit_does(git_case: GitCase, re
     assert git_case.download(repository).reason is Reason.TRANSFER_COMPLETE
     git_case.assert_tree(repository)
     assert git_case.git(repository, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("moved_on", [False, True])
+@pytest.mark.parametrize("becomes", ["folder", "file"])
+def test_update_goes_on_when_an_attempt_was_killed_between_two_commits(
+    git_case: GitCase, repository: Repository, monkeypatch: pytest.MonkeyPatch, becomes: str, moved_on: bool
+) -> None:
+    shapes: tuple[dict[str, str | bytes | None], ...] = (
+        {"swap": "file", "swap/x": None},
+        {"swap": None, "swap/x": "in"},
+    )
+    before, after = shapes if becomes == "folder" else reversed(shapes)
+    repository.commit({**before, "gone": "gone"})
+    git_case.download(repository)
+    repository.commit({**after, "gone": None, "new/file": "new"}, lfs_files={"weights/a.bin": b"new"})
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkTree, "new_index", _die)
+        assert git_case.download(repository).reason is Reason.VOLUME_LOST
+    assert git_case.git(repository, "status", "--porcelain") != ""
+    if moved_on:
+        repository.commit({**before, "other": "other"})
+    report = git_case.download(repository)
+    assert report.reason is Reason.TRANSFER_COMPLETE, report.message
+    git_case.assert_tree(repository)
+    assert git_case.git(repository, "status", "--porcelain") == ""
+
+
+def _die(_self: WorkTree, _commit: str) -> None:
+    raise TransferError(Reason.VOLUME_LOST, "the attempt ends here")
+
+
+@pytest.mark.parametrize("obstacle", ["link", "file", "full folder"])
+def test_update_changes_nothing_when_something_untracked_is_where_a_folder_or_file_has_to_be(
+    git_case: GitCase, repository: Repository, obstacle: str
+) -> None:
+    place = git_case.place(repository)
+    if obstacle == "link":
+        (place / "new").symlink_to(git_case.folder)
+    elif obstacle == "file":
+        (place / "new").write_text("mine")
+    else:
+        (place / "new").mkdir()
+        (place / "new" / "mine.txt").write_text("mine")
+    added: dict[str, str | bytes | None] = {"new": "file"} if obstacle == "full folder" else {"new/x": "x"}
+    repository.commit({"README.md": "changed", **added})
+    before = everything_in(place)
+    report = git_case.download(repository)
+    assert report.reason is Reason.DIRTY_REPOSITORY
+    assert "new" in report.message
+    assert everything_in(place) == before
 
 
 def test_update_says_up_to_date_when_nothing_changed(git_case: GitCase, repository: Repository) -> None:
