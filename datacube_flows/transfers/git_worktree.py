@@ -66,7 +66,7 @@ class WorkTree:
         return {os.fsdecode(record)[3:] for record in finished.stdout.split(b"\0") if record}
 
     def _blocked(self, paths: set[str], known: list[Tree]) -> set[str]:
-        """Paths where the volume has something of a person's: none of the known versions, or in the way of a new one."""
+        """Paths where the volume has a person's own: none of the known versions, or in the way of a new one."""
         blocked = set(paths)
         for number, tree in enumerate(known):
             if blocked:
