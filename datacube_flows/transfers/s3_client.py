@@ -313,6 +313,6 @@ async def _renewed(session: AioSession) -> dict[str, Any]:
     return {
         "access_key_id": credentials.access_key,
         "secret_access_key": credentials.secret_key,
-        "token": credentials.token,
+        "token": credentials.token or None,
         "expires_at": datetime.now(UTC) + timedelta(seconds=CREDENTIALS_SECONDS),
     }

@@ -16,7 +16,7 @@ from datacube_flows.errors import TransferError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CLIENT_ERRORS: Final = (BaseError, boto.BotoCoreError, boto.ClientError, boto.HTTPClientError, OSError, ValueError)
+CLIENT_ERRORS: Final = (BaseError, boto.BotoCoreError, boto.ClientError, ResponseParserError, OSError, ValueError)
 """What the two clients raise; an OSError with an errno is the volume's."""
 
 _KEYS = "check options 's3-access-key-id' and 's3-secret-access-key'"
