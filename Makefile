@@ -11,10 +11,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Servers and tests share two cores with nobody; files stay together, so that each server starts once a worker.
 WORKERS ?= 2
 
-.PHONY: help install demo test check fmt generate lock clean
+.PHONY: help install demo test cluster test-cluster cluster-down check fmt generate lock clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 install: $(STAMP) ## Make the virtual environment, and install git-lfs where it is missing
 
@@ -33,6 +33,15 @@ demo: install ## Run the six transfers and a sync against real servers on this m
 
 test: install ## Run all tests: pure ones, and those with real servers on loopback
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -q
+
+cluster: install ## Have a whole Kubernetes cluster on this machine, and say how to use it (Linux, root, Go)
+	@$(BIN)/python -m tests.cluster up
+
+test-cluster: install ## Run the tests that need a cluster, in yours (KUBECONFIG) or in that of `make cluster`
+	@$(BIN)/python -m tests.cluster test
+
+cluster-down: install ## End the cluster, and look that nothing of it remains
+	@$(BIN)/python -m tests.cluster down
 
 check: install ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

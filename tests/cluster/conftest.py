@@ -1,0 +1,56 @@
+"""Fixtures of the tests that need a cluster; a test that fails is explained by what its cluster says."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster.api import api_server
+from tests.cluster.cluster import Cluster, find_cluster
+from tests.cluster.explain import explain
+from tests.cluster.namespace import made_namespace
+from tests.cluster.places import places_from
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The whole cluster that runs: the user's, or that of `make cluster`."""
+    return find_cluster(os.environ)
+
+
+@pytest.fixture(scope="session")
+def cluster_cache() -> Path:
+    """Where the cluster's programs are."""
+    return places_from(os.environ).cache
+
+
+@pytest.fixture(scope="session")
+def api(cluster_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server and its etcd, for the session."""
+    with api_server(tmp_path_factory.mktemp("api"), cluster_cache) as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the whole cluster that admits restricted pods only; gone with all in it after the test."""
+    with made_namespace(cluster) as name:
+        yield name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Adds to a failure what the cluster knows about it."""
+    report = yield
+    if report.failed:
+        given = getattr(item, "funcargs", {})
+        for name in ("cluster", "api"):
+            if isinstance(given.get(name), Cluster):
+                report.sections.append((f"the {name} says", explain(given[name], given.get("namespace", ""))))
+    return report
