@@ -85,7 +85,7 @@ class ByteBudget:
         self._freed = asyncio.Event()
 
     async def take(self, size: int) -> int:
-        """Returns how much was taken (at most all there is) once it is there; it has to be given back."""
+        """Returns how much was taken (at most all there is) once it is there; only who holds nothing may wait."""
         size = min(size, self._size)
         async with self._turn:
             while self._left < size:
@@ -93,6 +93,13 @@ class ByteBudget:
                 await self._freed.wait()
             self._left -= size
         return size
+
+    def take_now(self, size: int) -> bool:
+        """Whether `size` was there, nobody waiting, and was taken. Who holds some already must not wait for more."""
+        if self._turn.locked() or self._left < size:
+            return False
+        self._left -= size
+        return True
 
     def give(self, size: int) -> None:
         """Gives back what was taken."""

@@ -242,19 +242,22 @@ class Fetcher:
         ahead: deque[_Range] = deque()
         try:
             for start in range(0, remote.size, RANGE_SIZE):
-                if len(ahead) == RANGES_AHEAD:
-                    await self._store_first(ahead, descriptor, hasher)
-                ahead.append(await self._begin_range(remote, start))
+                end = min(start + RANGE_SIZE, remote.size)
+                await self._make_room(end - start, ahead, descriptor, hasher)
+                ahead.append(_Range(start, end, asyncio.create_task(self._read(remote, start, end))))
             while ahead:
                 await self._store_first(ahead, descriptor, hasher)
         finally:
             await _abandon(ahead)
             os.close(descriptor)
 
-    async def _begin_range(self, remote: RemoteObject, start: int) -> _Range:
-        end = min(start + RANGE_SIZE, remote.size)
-        await self.client.budget.take(end - start)
-        return _Range(start, end, asyncio.create_task(self._read(remote, start, end)))
+    async def _make_room(self, size: int, ahead: deque[_Range], descriptor: int, hasher: Hasher | None) -> None:
+        """Returns when memory for `size` more bytes is taken; waits for others' only when this file holds none."""
+        while ahead:
+            if len(ahead) < RANGES_AHEAD and self.client.budget.take_now(size):
+                return
+            await self._store_first(ahead, descriptor, hasher)
+        await self.client.budget.take(size)
 
     async def _store_first(self, ahead: deque[_Range], descriptor: int, hasher: Hasher | None) -> None:
         data = await ahead[0].task

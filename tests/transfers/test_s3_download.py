@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.transfers import s3_selection
+from datacube_flows.transfers import s3_client, s3_selection
 from tests.servers.faults import Fault, start_fault_proxy
 from tests.servers.objectstore import PUBLIC_BUCKET
 from tests.support import tree
@@ -178,6 +178,16 @@ def test_large_objects_and_objects_of_parts_are_verified_by_checksum(case: S3Cas
     assert (report.files, report.verified, report.bytes) == (2, "checksum", len(whole) + len(parts))
     assert (case.folder / "whole").read_bytes() == whole
     assert (case.folder / "parts").read_bytes() == parts
+
+
+def test_large_objects_do_not_wait_for_each_other_when_memory_is_short(
+    case: S3Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_client, "BYTES_IN_FLIGHT", 16 * MIB)
+    contents = {f"p/{i}": os.urandom(25 * MIB) for i in range(4)} | {"p/small": b"x" * MIB}
+    case.put(**contents)
+    assert case.download("p").files == 5
+    assert case.download("p").skipped == 5
 
 
 @pytest.mark.parametrize(("verify", "said"), [("size", "size"), ("none", "none")])
