@@ -8,7 +8,7 @@ class Reason(StrEnum):
 
     # waiting: phase Pending, nothing is spent
     WAITING_FOR_VOLUME = "WaitingForVolume"
-    WAITING_FOR_SECRET = "WaitingForSecret"
+    WAITING_FOR_SECRET = "WaitingForSecret"  # noqa: S105 - a reason, no password
     PATH_BUSY = "PathBusy"
     QUEUED = "Queued"
     SUSPENDED = "Suspended"

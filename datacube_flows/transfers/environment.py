@@ -1,4 +1,4 @@
-"""Builds the environment of the tools and libraries of an attempt from scratch (SECURITY 2.3, S10). Reads nothing itself."""
+"""Builds the environment of an attempt's tools and libraries from scratch (SECURITY S10). Reads nothing itself."""
 
 from __future__ import annotations
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counters at one moment. Totals are 0 while unknown; `moved` only grows and also counts bytes later thrown away,
-    so that it tells a stall from work.
+    """Counters at one moment.
+
+    Totals are 0 while unknown; `moved` only grows and also counts bytes later thrown away, so that it tells a stall
+    from work.
     """
 
     files_done: int = 0

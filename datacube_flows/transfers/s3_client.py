@@ -152,7 +152,7 @@ class S3Client:
             self.attempt.progress.notice("the store limits the rate of requests: the transfer waits as it is told")
         await asyncio.sleep(pause_seconds(failure, number, jitter=random.random()))  # noqa: S311 - no secret
 
-    async def read(self, key: str, etag: str, start: int, end: int, *, size: int) -> bytes:
+    async def read(self, key: str, etag: str, start: int, end: int, *, size: int) -> bytearray:
         """Returns the bytes `start` to `end` of an object that still is the one with this ETag.
 
         A request that was refused for its rate is made again by the other client, which sees for how long the store
@@ -163,24 +163,25 @@ class S3Client:
         """
         limited = False
 
-        async def once() -> bytes:
+        async def once() -> bytearray:
             nonlocal limited
             ask = self._ask_api if limited or not self.is_for_obstore(key) else self._ask_store
-            got = bytearray()
+            content, at = bytearray(end - start), 0
             try:
                 async for chunk in ask(key, etag, start, end, size):
                     await self.throttle.pause(len(chunk), self.attempt.progress.alive)
                     self.attempt.progress.advance(len(chunk))
-                    got += chunk
-                if len(got) != end - start:
-                    raise WrongBytes(f"{len(got)} bytes came where {end - start} were asked for")
+                    content[at : at + len(chunk)] = chunk
+                    at += len(chunk)
+                if at != end - start:
+                    raise WrongBytes(f"{at} bytes came where {end - start} were asked for")
             except BaseException as error:
-                self.attempt.progress.advance(-len(got))
+                self.attempt.progress.advance(-at)
                 limited = (
                     isinstance(error, CLIENT_ERRORS) and not getattr(error, "errno", 0) and explain(error).is_limited
                 )
                 raise
-            return bytes(got)
+            return content
 
         return await self.call(f"'{key}' cannot be read", once)
 
@@ -188,21 +189,24 @@ class S3Client:
         """Keys with control characters cannot be named to obstore; and it would carry a token along a redirect."""
         return key.isprintable() and (self.target.is_aws or not self.target.has_token)
 
-    async def _ask_store(self, key: str, etag: str, start: int, end: int, size: int) -> AsyncIterator[bytes]:
+    async def _ask_store(self, key: str, etag: str, start: int, end: int, size: int) -> AsyncIterator[memoryview]:
         whole = start == 0 and end == size
         options: dict[str, Any] = {"if_match": etag} if whole else {"if_match": etag, "range": (start, end)}
         answer = await obstore.get_async(self.store, key, options=options)  # type: ignore[arg-type]
         _check_answer(answer.meta["e_tag"], etag)
+        if end - start <= CHUNK and self.throttle.rate is None:
+            yield memoryview(await answer.bytes_async())
+            return
         async for chunk in answer.stream(min_chunk_size=CHUNK):
-            yield bytes(chunk)
+            yield memoryview(chunk)
 
-    async def _ask_api(self, key: str, etag: str, start: int, end: int, size: int) -> AsyncIterator[bytes]:
+    async def _ask_api(self, key: str, etag: str, start: int, end: int, size: int) -> AsyncIterator[memoryview]:
         ranged = {} if start == 0 and end == size else {"Range": f"bytes={start}-{end - 1}"}
         answer = await self.api.get_object(Bucket=self.target.uri.bucket, Key=key, IfMatch=etag, **ranged)
         _check_answer(answer.get("ETag"), etag)
         async with answer["Body"] as body:
             while chunk := await body.read(CHUNK):
-                yield chunk
+                yield memoryview(chunk)
 
 
 def _check_answer(found: str | None, wanted: str) -> None:

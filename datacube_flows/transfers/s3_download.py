@@ -233,7 +233,7 @@ class Fetcher:
         finally:
             self.client.budget.give(taken)
 
-    async def _read(self, remote: RemoteObject, start: int, end: int) -> bytes:
+    async def _read(self, remote: RemoteObject, start: int, end: int) -> bytes | bytearray:
         return await self.client.read(remote.key, remote.etag, start, end, size=remote.size)
 
     async def _fetch_ranges(self, remote: RemoteObject, part: Path, hasher: Hasher | None) -> None:
@@ -270,7 +270,7 @@ class Fetcher:
 class _Range:
     start: int
     end: int
-    task: asyncio.Task[bytes]
+    task: asyncio.Task[bytes | bytearray]
 
 
 async def _abandon(ahead: deque[_Range]) -> None:
@@ -279,13 +279,13 @@ async def _abandon(ahead: deque[_Range]) -> None:
     await asyncio.gather(*(one.task for one in ahead), return_exceptions=True)
 
 
-def _write_whole(part: Path, data: bytes, hasher: Hasher | None) -> None:
+def _write_whole(part: Path, data: bytes | bytearray, hasher: Hasher | None) -> None:
     part.write_bytes(data)
     if hasher is not None:
         hasher.update(data)
 
 
-def _write_at(descriptor: int, data: bytes, offset: int, hasher: Hasher | None) -> None:
+def _write_at(descriptor: int, data: bytes | bytearray, offset: int, hasher: Hasher | None) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)

@@ -32,7 +32,7 @@ _COMMON_PART_SIZES: Final = tuple(
 class Hasher(Protocol):
     """Takes content in order and says what it hashes to."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         """Takes the next bytes."""
 
     def value(self) -> str:
@@ -46,7 +46,7 @@ class EtagHash:
         self._part_size, self._filled = part_size, 0
         self._md5, self._parts = _md5(), bytearray()
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         """Takes the next bytes."""
         if self._part_size is None:
             self._md5.update(data)
@@ -79,7 +79,7 @@ class ChecksumHash:
         self._crc = 0
         self._hash = None if algorithm == "crc32" else hashlib.new(algorithm, usedforsecurity=False)
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         """Takes the next bytes."""
         if self._hash is None:
             self._crc = zlib.crc32(data, self._crc)
