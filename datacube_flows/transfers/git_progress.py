@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+
+from datacube_flows.transfers.polling import polled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,18 +91,10 @@ class LfsProgress:
 def lfs_progress(path: Path, progress: Progress, *, announced: int) -> Iterator[None]:
     """Counts what git-lfs does while the block runs; `announced` bytes of it are added to the total at once."""
     progress.expect(files=0, size=announced)
-    follower, done = LfsProgress(path, progress, announced), threading.Event()
-
-    def follow() -> None:
-        while not done.wait(_POLL_SECONDS):
-            follower.read()
-
-    thread = threading.Thread(target=follow, name="lfs-progress", daemon=True)
-    thread.start()
+    follower = LfsProgress(path, progress, announced)
     try:
-        yield
+        with polled(follower.read, seconds=_POLL_SECONDS):
+            yield
     finally:
-        done.set()
-        thread.join()
         follower.read()
         path.unlink(missing_ok=True)

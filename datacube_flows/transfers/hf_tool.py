@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +20,7 @@ from datacube_flows.transfers.hf_files import matches, resolve
 from datacube_flows.transfers.hf_source import find_source
 from datacube_flows.transfers.hf_target import find_target
 from datacube_flows.transfers.paths import WorkFolder
+from datacube_flows.transfers.polling import polled
 from datacube_flows.transfers.process import run_tool
 
 if TYPE_CHECKING:
@@ -171,24 +171,17 @@ def _failure(finished: Finished) -> TransferError:
 @contextmanager
 def _watch_growth(attempt: Attempt, stage: Path, size: int) -> Iterator[None]:
     """Counts bytes by how the stage grows, since the tool does not tell them."""
-    done = threading.Event()
     counted = 0
 
     def look() -> None:
         nonlocal counted
-        while not done.wait(0.5):
-            now = min(size, _size(stage))
-            if now != counted:
-                attempt.progress.advance(now - counted)
-                counted = now
+        now = min(size, _size(stage))
+        if now != counted:
+            attempt.progress.advance(now - counted)
+            counted = now
 
-    thread = threading.Thread(target=look, name="growth", daemon=True)
-    thread.start()
-    try:
+    with polled(look, seconds=0.5):
         yield
-    finally:
-        done.set()
-        thread.join()
     attempt.progress.advance(size - counted)
 
 

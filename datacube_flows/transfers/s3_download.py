@@ -122,12 +122,12 @@ class Batch:
 
     def __init__(self, client: S3Client, work: WorkFolder, pool: ThreadPoolExecutor) -> None:
         self._client, self._work, self._pool = client, work, pool
-        self._parts: list[tuple[Path, str]] = []
+        self._parts: list[tuple[Path, RemoteObject]] = []
         self._size = 0
 
     async def add(self, part: Path, remote: RemoteObject) -> None:
         """Adds a file whose content is right; places the batch when it is full."""
-        self._parts.append((part, remote.name))
+        self._parts.append((part, remote))
         self._size += remote.size
         if len(self._parts) >= BATCH_FILES or self._size >= BATCH_BYTES:
             await self.place()
@@ -141,15 +141,15 @@ class Batch:
         for _ in parts:
             self._client.attempt.progress.finish_file()
 
-    def _place(self, parts: list[tuple[Path, str]]) -> None:
+    def _place(self, parts: list[tuple[Path, RemoteObject]]) -> None:
         """One sync of the file system is quickest for many files; for a few it would wait for what others wrote."""
-        if len(parts) <= SYNCED_ALONE:
-            for part, name in parts:
-                self._work.place(part, name)
-            return
-        sync_volume(self._work.path)
-        for part, name in parts:
-            self._work.move(part, name)
+        for part, remote in parts:
+            os.utime(part, (remote.mtime, remote.mtime))
+        if len(parts) > SYNCED_ALONE:
+            sync_volume(self._work.path)
+        put = self._work.move if len(parts) > SYNCED_ALONE else self._work.place
+        for part, remote in parts:
+            put(part, remote.name)
 
 
 @dataclass
@@ -169,7 +169,6 @@ class Fetcher:
         how = await self._verified(remote, part)
         if how != CHECKSUM:
             self.fetched.verified = how
-        await self._in_thread(os.utime, part, (remote.mtime, remote.mtime))
         await self.batch.add(part, remote)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
