@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
 
-LINES = 12
+LINES = 6
 _BAD = re.compile(r'^[EF]\d{4} |level=(error|fatal)|"level":"(error|fatal)"|^panic:')
 
 
@@ -29,7 +29,7 @@ def _objects(cluster: Cluster, namespace: str) -> Iterator[str]:
     for pod in json.loads(pods.stdout or "{}").get("items", []):
         name = pod["metadata"]["name"]
         yield f"status of {name}:\n{json.dumps(pod.get('status', {}).get('containerStatuses', []), indent=1)}"
-        yield f"log of {name}:\n" + _said(cluster, "logs", name, here, "--all-containers", f"--tail={4 * LINES}")
+        yield f"log of {name}:\n" + _said(cluster, "logs", name, here, "--all-containers", f"--tail={8 * LINES}")
 
 
 def _said(cluster: Cluster, *arguments: str) -> str:

@@ -30,7 +30,7 @@ def make_images(archive: Path) -> Path:
     """Writes an archive with all images of the cluster, unless it is there."""
     if not archive.exists():
         part = archive.with_suffix(".part")
-        write_archive(part, _busybox_layer(), {PAUSE: {"Entrypoint": _WAIT}, BUSYBOX: {"Cmd": ["/bin/sh"]}})
+        write_archive(part, busybox_layer(), {PAUSE: {"Entrypoint": _WAIT}, BUSYBOX: {"Cmd": ["/bin/sh"]}})
         part.rename(archive)
     return archive
 
@@ -65,7 +65,8 @@ def _architecture() -> str:
     return names.get(machine, machine)
 
 
-def _busybox_layer() -> bytes:
+def busybox_layer() -> bytes:
+    """Returns a root file system, as a tar, that holds busybox under all of its names."""
     busybox = shutil.which("busybox", path=SEARCH)
     if busybox is None:
         raise ClusterError("busybox is missing")
