@@ -131,11 +131,16 @@ class S3Client:
         rate = self.throttle.rate
         return CONCURRENCY if rate is None else max(1, min(CONCURRENCY, rate // (512 * 1024)))
 
-    async def call(self, what: str, operation: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, what: str, operation: Callable[[], Awaitable[T]], *, of_listed: bool = False) -> T:
         """Runs a request until it succeeds, fails for good, or has failed too often.
 
+        Args:
+            what: the beginning of the message of a failure.
+            operation: makes the request.
+            of_listed: whether it is about an object that was listed a moment ago.
+
         Raises:
-            TransferError: with the reason of the last failure; `what` is the beginning of its message.
+            TransferError: with the reason of the last failure.
         """
         for number in range(1, TRIES + 1):
             try:
@@ -143,7 +148,7 @@ class S3Client:
             except (*CLIENT_ERRORS, NotS3, StalledRequest, WrongBytes) as error:
                 failure = explain(error)
                 if number == TRIES or not failure.is_passing:
-                    raise failure.error(what) from error
+                    raise (failure.of_listed() if of_listed else failure).error(what) from error
                 await self._pause(failure, number)
         raise AssertionError
 
@@ -183,7 +188,7 @@ class S3Client:
                 raise
             return content
 
-        return await self.call(f"'{key}' cannot be read", once)
+        return await self.call(f"'{key}' cannot be read", once, of_listed=True)
 
     def is_for_obstore(self, key: str) -> bool:
         """Keys with control characters cannot be named to obstore; and it would carry a token along a redirect."""

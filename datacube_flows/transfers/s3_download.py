@@ -129,6 +129,7 @@ class Batch:
         """Adds a file whose content is right; places the batch when it is full."""
         self._parts.append((part, remote))
         self._size += remote.size
+        self._client.attempt.progress.finish_file()
         if len(self._parts) >= BATCH_FILES or self._size >= BATCH_BYTES:
             await self.place()
 
@@ -138,8 +139,6 @@ class Batch:
         if not parts:
             return
         await asyncio.get_running_loop().run_in_executor(self._pool, self._place, parts)
-        for _ in parts:
-            self._client.attempt.progress.finish_file()
 
     def _place(self, parts: list[tuple[Path, RemoteObject]]) -> None:
         """One sync of the file system is quickest for many files; for a few it would wait for what others wrote."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from botocore import exceptions as boto
@@ -131,6 +131,13 @@ class Failure:
     def is_limited(self) -> bool:
         """Whether the store limits the rate."""
         return self.status in _LIMITED or self.code == "SlowDown"
+
+    def of_listed(self) -> Failure:
+        """The same failure for an object that was listed a moment ago: if it is gone, the source has changed."""
+        if self.code != "NoSuchKey":
+            return self
+        message = "it was deleted while it was read: run again when the source is at rest"
+        return replace(self, reason=Reason.SOURCE_CHANGED, message=message)
 
     def error(self, what: str) -> TransferError:
         """The error that ends the attempt; `what` is said first: what was tried, with what."""

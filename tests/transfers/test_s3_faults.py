@@ -179,9 +179,9 @@ def test_object_that_changes_between_list_and_get_is_source_changed(case: S3Case
     assert not case.names()
 
 
-def test_object_that_vanishes_between_list_and_get_is_told(case: S3Case, proxy: FaultProxy) -> None:
+def test_object_that_vanishes_between_list_and_get_is_source_changed(case: S3Case, proxy: FaultProxy) -> None:
     proxy.inject(Fault("GET /[^?]*/p/small", "pass", before=lambda: case.store.delete(case.bucket, "p/small")))
-    assert case.download("p/").reason is Reason.NOT_FOUND
+    assert case.download("p/").reason is Reason.SOURCE_CHANGED
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
