@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.places import write_changed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +61,7 @@ class Authority:
             "contexts": [{"name": "datacube", "context": {"cluster": "datacube", "user": pair.certificate.stem}}],
             "current-context": "datacube",
         }
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(config, indent=1))
-        return file
+        return write_changed(file, json.dumps(config, indent=1))
 
     def token_keys(self) -> Pair:
         """The pair that signs service account tokens: a public key in place of a certificate."""

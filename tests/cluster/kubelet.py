@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.cluster.images import PAUSE
 from tests.cluster.node import NODE_ADDRESS, NODE_NAME, PODS, run
 from tests.cluster.packages import CNI_PLUGINS
-from tests.cluster.places import NAME
+from tests.cluster.places import NAME, write_changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def containerd_command(folder: Path) -> list[str]:
     """containerd with data of its own."""
     config = folder / "containerd.toml"
     values = {"root": folder / "containerd", "socket": SOCKET, "pause": PAUSE, "snapshotter": _snapshotter(folder)}
-    config.write_text(CONTAINERD.format(**values, plugins=CNI_PLUGINS, network=_write_network(folder)))
+    write_changed(config, CONTAINERD.format(**values, plugins=CNI_PLUGINS, network=_write_network(folder)))
     return ["containerd", f"--config={config}"]
 
 
@@ -116,9 +116,7 @@ def _patience(folder: Path) -> dict[str, Any]:
 
 def _write_resolver(folder: Path) -> Path:
     """There is no DNS: a name is refused at once by nobody's port on the pod's own loopback, rather than waited for."""
-    file = folder / "resolv.conf"
-    file.write_text("nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
-    return file
+    return write_changed(folder / "resolv.conf", "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
 
 
 def _write_network(folder: Path) -> Path:
@@ -137,5 +135,4 @@ def _snapshotter(folder: Path) -> str:
 
 
 def _write(file: Path, content: dict[str, Any]) -> Path:
-    file.write_text(json.dumps(content, indent=1))
-    return file
+    return write_changed(file, json.dumps(content, indent=1))

@@ -44,6 +44,16 @@ class Places:
         return Places(self.cache, self.state.with_name(f"{NAME}-{tier}"))
 
 
+def write_changed(file: Path, text: str) -> Path:
+    """Has the text in a file of its owner; does not touch one that has it: kube-proxy ends when its file is written."""
+    if not file.exists() or file.read_text() != text:
+        part = file.with_name(f"{file.name}.part")
+        part.touch(mode=0o600)
+        part.write_text(text)
+        part.rename(file)
+    return file
+
+
 def places_from(environ: Mapping[str, str]) -> Places:
     """Returns the places that the XDG variables ask for; root's state stands in /var/lib, as that of any service."""
     home = Path(environ.get("HOME", "/root"))

@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,10 @@ class Roster:
         """Returns the process if it runs."""
         return next((p for p in self.recorded() if p.name == name and p.alive), None)
 
+    def started_at(self, name: str) -> datetime:
+        """When the process was started; it must have been."""
+        return datetime.fromtimestamp((self.folder / f"{name}.json").stat().st_mtime, UTC)
+
     def recorded(self) -> list[Process]:
         """All processes that were started, alive or not, in the order of their start."""
         found = [Process(**json.loads(f.read_text())) for f in self.folder.glob("*.json")]
@@ -78,7 +83,13 @@ class Roster:
         """Ends all, the last one first."""
         for process in reversed(self.recorded()):
             process.kill()
-            (self.folder / f"{process.name}.json").unlink()
+        self.forget_ended()
+
+    def forget_ended(self) -> None:
+        """Forgets those that have ended, so that only what is started from now on is expected to run."""
+        for process in self.recorded():
+            if not process.alive:
+                (self.folder / f"{process.name}.json").unlink()
 
     def must_run(self, process: Process) -> None:
         """Raises `ClusterError` with the end of its log where the process has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tests.cluster import kubelet, storage, traces
@@ -42,6 +43,7 @@ def start_whole(places: Places, programs: Mapping[str, Path]) -> Cluster:
     node.ensure_namespaces()
     plane = ControlPlane(places.state, programs, NODE_ADDRESS)
     roster = node.roster
+    roster.forget_ended()
     roster.ensure("etcd", plane.etcd_command())
     roster.ensure("kube-apiserver", plane.api_command("--enable-admission-plugins=NodeRestriction"))
     roster.ensure("containerd", kubelet.containerd_command(places.state))
@@ -52,7 +54,7 @@ def start_whole(places: Places, programs: Mapping[str, Path]) -> Cluster:
     _start_loops(roster, plane)
     cluster.apply(*storage.storage_documents(places.state / "volumes"))
     roster.ensure("local-path-provisioner", storage.provisioner_command(plane))
-    _wait(roster, lambda: _is_node_ready(cluster), "the node is not ready")
+    _wait(roster, lambda: _is_node_ready(cluster, roster), "the node is not ready")
     return cluster
 
 
@@ -63,7 +65,7 @@ def is_healthy(places: Places) -> bool:
         return False
     if not all(node.roster.find(name) for name in PROCESSES):
         return False
-    return _is_node_ready(Cluster(places.kubeconfig))
+    return _is_node_ready(Cluster(places.kubeconfig), node.roster)
 
 
 def end_whole(places: Places) -> list[str]:
@@ -108,10 +110,12 @@ def _wait(roster: Roster, condition: Callable[[], bool], failure: str) -> None:
     wait_for(holds, READY_SECONDS, f"{failure} in {READY_SECONDS:.0f} s: see {roster.logs}")
 
 
-def _is_node_ready(cluster: Cluster) -> bool:
-    """Whether pods can be run: the node is ready, and namespaces get their service account."""
+def _is_node_ready(cluster: Cluster, roster: Roster) -> bool:
+    """Whether pods can be run: the kubelet that runs has said so, and namespaces get their service account."""
     with suppress(ClusterError):
         conditions = cluster.get("node", NODE_NAME)["status"]["conditions"]
+        lease = cluster.get("lease", NODE_NAME, "--namespace=kube-node-lease")["spec"]["renewTime"]
         cluster.get("serviceaccount", "default", "--namespace=default")
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        is_new = datetime.fromisoformat(lease) > roster.started_at("kubelet")  # else the word of one that has ended
+        return is_new and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
     return False
