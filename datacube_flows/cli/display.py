@@ -44,13 +44,18 @@ class Display:
         """An attempt starts."""
         if number > 1:
             self.line(f"attempt {number} of {attempts}")
+            self._show("starting")
+
+    def pause(self) -> None:
+        """The run waits for its next attempt."""
+        self._show("waiting")
 
     def progress(self, values: dict[str, Any]) -> None:
         """New counters of the running attempt."""
         text = describe(values)
         if self._bar is not None:
             total = values.get("bytesTotal") or None
-            self._bar.update(self._task, total=total, completed=values.get("bytesDone", 0), state="moving", text=text)
+            self._show("moving", total=total, completed=values.get("bytesDone", 0), text=text)
         elif time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             self.line(text)
@@ -70,6 +75,10 @@ class Display:
         self.line(message, style="")
         if hint := HINTS.get(reason):
             self.line(hint)
+
+    def _show(self, state: str, *, total: float | None = None, completed: float = 0, text: str = "") -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, total=total, completed=completed, state=state, text=text)
 
     def stop(self) -> None:
         """Takes the bar off the terminal."""

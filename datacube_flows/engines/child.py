@@ -204,7 +204,7 @@ def _seen(plan: TransferPlan, number: int, end: ChildEnd, *, started: datetime, 
 def _cause(plan: TransferPlan, end: ChildEnd) -> tuple[Reason | None, str, str]:
     """Why a failed child failed, where its own report does not know or does not exist; and the STATUS word."""
     if end.is_late:
-        message = f"the attempt was longer active than activeDeadlineSeconds ({plan.deadline_seconds} s)"
+        message = f"the attempt took longer than activeDeadlineSeconds ({plan.deadline_seconds} s)"
         return Reason.DEADLINE_EXCEEDED, f"{message}: raise it, or look at why the transfer is slow", "DeadlineExceeded"
     if end.code == -signal.SIGKILL:
         return Reason.OOM_KILLED, "the attempt was killed (SIGKILL), probably for want of memory", "OOMKilled"

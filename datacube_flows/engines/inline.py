@@ -39,6 +39,9 @@ class Listener(Protocol):
     def progress(self, values: dict[str, Any]) -> None:
         """New counters of the running attempt, as `status.progress` has them."""
 
+    def pause(self) -> None:
+        """The run waits for its next attempt."""
+
     def line(self, text: str) -> None:
         """A remark."""
 
@@ -108,6 +111,7 @@ class InlineEngine:
         reason, message = seen.failure
         pause = backoff_seconds(seen.number, jitter=random.random())  # noqa: S311 - spreads load, hides nothing
         self.listener.line(f"attempt {seen.number} failed: {reason}: {message}; next in {pause:.0f} s")
+        self.listener.pause()
         self.sleep(pause)
 
 
