@@ -22,7 +22,7 @@ from datacube_flows.cli.validate import check_documents, told_to
 from datacube_flows.core.manifests import Installation
 from datacube_flows.core.plan import Policy, TransferPlan, make_plan
 from datacube_flows.engines.child import ChildSettings
-from datacube_flows.engines.inline import InlineEngine, interrupted_status
+from datacube_flows.engines.inline import InlineEngine, RunInterrupted
 from datacube_flows.engines.volumes import LocalVolumes
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def _run_all(
         display.begin(plan.name, _title(cube, plan))
         try:
             status, code = _run_one(engine, plan)
-        except KeyboardInterrupt as interrupt:
-            status = interrupted_status()
-            code = exit_codes.TERMINATED if isinstance(interrupt, _Ended) else exit_codes.INTERRUPTED
+        except RunInterrupted as interrupt:
+            status = interrupt.status
+            code = exit_codes.TERMINATED if isinstance(interrupt.__cause__, _Ended) else exit_codes.INTERRUPTED
         display.end(status)
         done.append(Outcome(cube, status))
         codes.append(code)

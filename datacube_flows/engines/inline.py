@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.expansion import Lookup, resolve_env
 from datacube_flows.core.fold import fold, initial_status
-from datacube_flows.core.observation import AttemptSeen, Observation
-from datacube_flows.core.retry import backoff_seconds
-from datacube_flows.engines.child import ChildRunner, ChildSettings
+from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
+from datacube_flows.core.retry import EXIT_TERMINATED, backoff_seconds
+from datacube_flows.engines.child import ChildRunner, ChildSettings, attempt_name
 from datacube_flows.engines.locks import PathUse, hold_path
 from datacube_flows.errors import TransferError, WaitingError
 from datacube_flows.steps import is_followed, provision
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from datacube_flows.api.status import DataCubeStatus
     from datacube_flows.core.plan import TransferPlan
     from datacube_flows.engines.volumes import LocalVolumes
+
+
+INTERRUPTED = "the run was ended by the person who started it: run it again"
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A person ended the run; `status` is how it looks now, and the cause is what interrupted it."""
+
+    def __init__(self, status: DataCubeStatus) -> None:
+        self.status = status
+        super().__init__()
 
 
 class Listener(Protocol):
@@ -64,8 +75,8 @@ class InlineEngine:
     def run(self, plan: TransferPlan) -> DataCubeStatus:
         """Runs a plan to its end and returns the status that a cluster would show.
 
-        An interrupt (KeyboardInterrupt) ends the attempt first and then goes on; `interrupted_status` says how a run
-        looks that ended so.
+        Raises:
+            RunInterrupted: a person ended the run; the attempt was ended first.
         """
         status = initial_status(_now())
         try:
@@ -76,6 +87,11 @@ class InlineEngine:
             return fold(status, Observation(waiting=(error.reason, error.message)), _now())
         except TransferError as error:
             return fold(status, Observation(ended=(error.reason, error.message)), _now())
+        except RunInterrupted:
+            raise
+        except KeyboardInterrupt as interrupt:
+            ended = Observation(ended=(Reason.CANCELLED, INTERRUPTED))
+            raise RunInterrupted(fold(status, ended, _now())) from interrupt
 
     def _prepare(self, plan: TransferPlan, stack: ExitStack) -> ChildRunner:
         """Provisions the claim, resolves the environment, takes the path; WaitingError where one is not to be had."""
@@ -98,14 +114,20 @@ class InlineEngine:
             self.listener.progress(values)
 
         while True:
-            number = len(seen) + 1
+            number, started = len(seen) + 1, _now()
             self.listener.attempt(number, plan.attempts)
-            seen.append(runner.run_attempt(plan, number, show))
-            follows = is_followed(plan, seen[-1])
-            status = fold(status, Observation(tuple(seen), will_retry=follows, progress=progress), _now())
-            if not follows:
-                return status
-            self._back_off(seen[-1])
+            try:
+                seen.append(runner.run_attempt(plan, number, show))
+                follows = is_followed(plan, seen[-1])
+                status = fold(status, Observation(tuple(seen), will_retry=follows, progress=progress), _now())
+                if not follows:
+                    return status
+                self._back_off(seen[-1])
+            except KeyboardInterrupt as interrupt:
+                if len(seen) < number:
+                    seen.append(_interrupted(plan, number, started))
+                observation = Observation(tuple(seen), ended=(Reason.CANCELLED, INTERRUPTED), progress=progress)
+                raise RunInterrupted(fold(status, observation, _now())) from interrupt
 
     def _back_off(self, seen: AttemptSeen) -> None:
         reason, message = seen.failure
@@ -115,11 +137,19 @@ class InlineEngine:
         self.sleep(pause)
 
 
-def interrupted_status() -> DataCubeStatus:
-    """Returns the status of a run that a person ended."""
-    status = initial_status(_now())
-    observation = Observation(ended=(Reason.CANCELLED, "the run was ended by the person who started it: run it again"))
-    return fold(status, observation, _now())
+def _interrupted(plan: TransferPlan, number: int, started: datetime) -> AttemptSeen:
+    """The attempt that was running when a person ended the run."""
+    return AttemptSeen(
+        number,
+        attempt_name(plan, number),
+        PodPhase.FAILED,
+        "Terminated",
+        started=started,
+        finished=_now(),
+        exit_code=EXIT_TERMINATED,
+        reason=Reason.CANCELLED,
+        message=INTERRUPTED,
+    )
 
 
 def _now() -> datetime:

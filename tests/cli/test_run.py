@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -223,7 +224,9 @@ def test_interrupt_ends_cleanly_and_leaves_nothing_half_written(command: Command
         os.kill(running.pid, number)
         stdout, stderr = running.communicate(timeout=30)
     assert running.returncode == code, stderr
-    assert '"Cancelled"' in stdout
+    status = json.loads(stdout)["status"]
+    assert (status["phase"], status["attempts"][0]["reason"]) == ("Failed", "Cancelled")
+    assert status["conditions"][0]["status"] == "True"
     assert not list(command.volumes.rglob(".datacube"))
     complete = {p.stat().st_size for p in (command.volumes / CLAIM).rglob("*.bin")}
     assert complete <= {2000}
