@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,7 @@ def _grow(branch: Tree, folder: Path) -> None:
 
 def main() -> int:
     """Runs the demo; 0 when every comparison held."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are to be ended also then
     console = Console(highlight=False)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="datacube-demo-") as name:
