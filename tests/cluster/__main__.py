@@ -76,7 +76,6 @@ def down(places: Places, tier: str) -> int:
             remaining: list[str] = []
         else:
             remaining = end_whole(places)
-    places.lock.unlink(missing_ok=True)
     return _tell(remaining)
 
 

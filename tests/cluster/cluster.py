@@ -101,6 +101,8 @@ def find_cluster(environ: Mapping[str, str]) -> Cluster:
 
 
 def _users_cluster(kubeconfig: Path, environ: Mapping[str, str]) -> Cluster:
+    if not kubeconfig.is_file():
+        raise ClusterError(f"KUBECONFIG must name one file, which {kubeconfig} is not")
     address = environ.get(BRIDGE_VARIABLE, "")
     if not address:
         raise ClusterError(

@@ -25,6 +25,14 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture(scope="session")
+def own_cluster(cluster: Cluster) -> Cluster:
+    """The whole cluster, for tests of the harness itself."""
+    if cluster.node is None:
+        pytest.skip("tests the cluster of `make cluster`, and KUBECONFIG names another")
+    return cluster
+
+
+@pytest.fixture(scope="session")
 def cluster_cache() -> Path:
     """Where the cluster's programs are."""
     return places_from(os.environ).cache

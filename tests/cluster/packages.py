@@ -76,6 +76,6 @@ def _install(packages: list[str]) -> None:
 
 
 def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs it without questions; services of the packages are not started, since the cluster starts its own."""
-    env = {"PATH": SEARCH, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "LC_ALL": "C.UTF-8"}
+    """Runs it without questions. Where systemd runs, Debian starts a containerd service; the cluster has its own."""
+    env = {"PATH": SEARCH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     return subprocess.run(command, env=env, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

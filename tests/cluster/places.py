@@ -36,8 +36,8 @@ class Places:
 
     @property
     def lock(self) -> Path:
-        """Held while a cluster is started or ended; beside the state, since it outlives it."""
-        return self.state.parent / f".{self.state.name}.lock"
+        """Held while a cluster is started or ended; not in the state, which it outlives."""
+        return self.cache / f".{self.state.name}.lock"
 
     def beside(self, tier: str) -> Places:
         """The same cache, and the state of another tier."""

@@ -7,13 +7,17 @@ without `fsGroup` there may not write to one here.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.images import BUSYBOX
+from tests.cluster.node import NODE_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.cluster.cluster import Cluster
     from tests.cluster.control_plane import ControlPlane
 
 NAMESPACE = "local-path-storage"
@@ -43,6 +47,41 @@ def provisioner_command(plane: ControlPlane) -> list[str]:
     command = [str(plane.programs["local-path-provisioner"]), "start", f"--kubeconfig={kubeconfig}"]
     command += [f"--namespace={NAMESPACE}", f"--helper-image={BUSYBOX}", f"--service-account-name={USER}"]
     return [*command, f"--provisioner-name={PROVISIONER}", "--configmap-name=local-path-config"]
+
+
+@contextmanager
+def small_volume(cluster: Cluster, claim: str, namespace: str, *, megabytes: int) -> Iterator[None]:
+    """Makes a claim bound to a volume of so many megabytes, in memory, that really ends there; removes both afterwards.
+
+    The pods that use it must have ended before the block does.
+    """
+    volume = f"{namespace}-{claim}"
+    folder = cluster.own_node("claims of few megabytes cannot be made").places.state / "small" / volume
+    cluster.in_node("mkdir", "-p", str(folder))
+    cluster.in_node("mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", volume, str(folder))
+    cluster.apply(*_bound_pair(volume, folder, claim, namespace, f"{megabytes}Mi"))
+    try:
+        cluster.kubectl("wait", f"pvc/{claim}", f"--namespace={namespace}", "--for=jsonpath={.status.phase}=Bound")
+        yield
+    finally:
+        cluster.kubectl("delete", f"pvc/{claim}", f"--namespace={namespace}")
+        cluster.kubectl("delete", f"pv/{volume}")
+        cluster.in_node("umount", str(folder))
+
+
+def _bound_pair(volume: str, folder: Path, claim: str, namespace: str, size: str) -> list[dict[str, Any]]:
+    """A volume for this claim only, and the claim."""
+    shared: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    host = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE_NAME]}
+    place = {"required": {"nodeSelectorTerms": [{"matchExpressions": [host]}]}}
+    reference = {"name": claim, "namespace": namespace}
+    spec = shared | {"capacity": {"storage": size}, "claimRef": reference, "persistentVolumeReclaimPolicy": "Retain"}
+    spec |= {"local": {"path": str(folder)}, "nodeAffinity": place}
+    wish = shared | {"volumeName": volume, "resources": {"requests": {"storage": size}}}
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": spec},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": reference, "spec": wish},
+    ]
 
 
 def _config(folder: Path) -> dict[str, Any]:

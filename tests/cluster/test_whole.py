@@ -13,6 +13,8 @@ import pytest
 from tests.cluster.errors import ClusterError
 from tests.cluster.images import busybox_layer, write_archive
 from tests.cluster.namespace import ended, finish_pod, log_of, make_claim, make_pod, wait_for_pod
+from tests.cluster.storage import small_volume
+from tests.cluster.versions import KUBERNETES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.cluster import Cluster
 
-pytestmark = pytest.mark.t3
+pytestmark = [pytest.mark.t3, pytest.mark.usefixtures("own_cluster")]
 
 
 def test_node_is_ready_and_says_its_version(cluster: Cluster) -> None:
@@ -28,7 +30,7 @@ def test_node_is_ready_and_says_its_version(cluster: Cluster) -> None:
     conditions = {c["type"]: c["status"] for c in node["status"]["conditions"]}
     assert conditions["Ready"] == "True"
     assert conditions["DiskPressure"] == "False"
-    assert node["status"]["nodeInfo"]["kubeletVersion"] == "v1.35.4"
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == KUBERNETES.version
 
 
 def test_pod_runs_to_completion_when_restricted(cluster: Cluster, namespace: str) -> None:
@@ -90,6 +92,17 @@ def test_volume_is_removed_with_its_claim(cluster: Cluster, namespace: str) -> N
     cluster.kubectl("delete", "pod/user", "pvc/passing", f"--namespace={namespace}")
     cluster.kubectl("wait", f"pv/{volume}", "--for=delete", "--timeout=60s", seconds=70)
     assert volume not in cluster.in_node("ls", str(cluster.own_node("").places.state / "volumes"))
+
+
+def test_volume_of_few_megabytes_fills_up(cluster: Cluster, namespace: str) -> None:
+    with small_volume(cluster, "little", namespace, megabytes=5):
+        script = "dd if=/dev/zero of=/little/file bs=1M count=9; df -m /little | tail -n 1"
+        pod = finish_pod(cluster, make_pod("filler", namespace, script, claims={"little": "/little"}))
+        log = log_of(cluster, pod)
+        cluster.kubectl("delete", "pod/filler", f"--namespace={namespace}")
+    assert "No space left on device" in log
+    assert "100%" in log.splitlines()[-1]
+    assert "little" not in cluster.in_node("cat", "/proc/self/mounts")
 
 
 def test_service_address_leads_to_its_pod(cluster: Cluster, namespace: str) -> None:
