@@ -41,8 +41,11 @@ def main(arguments: list[str]) -> int:
             return test(asked.more)
         return VERBS[asked.verb](_places(asked.tier), asked.tier)
     except ClusterError as error:
-        print(f"cluster: {error}", file=sys.stderr)
+        say(f"cluster: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("cluster: interrupted; the next time goes on from here")
+        return 130
 
 
 def _places(tier: str) -> Places:

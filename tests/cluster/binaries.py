@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 JOBS = 2
 SAY_SECONDS = 60.0
+DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
 GO_NEEDED = "Go builds the cluster's programs and is not there: install Go 1.25 or newer, and try again"
 
 
@@ -62,9 +63,9 @@ def _build(module: Module, target: Path, environ: Mapping[str, str]) -> None:
     """Builds beside the target and renames, so that the target is whole or not there."""
     go = _find_go(environ)
     say(f"building {module.name} {module.version}: {', '.join(module.programs)}")
-    say(f"  about {module.minutes:g} min on {JOBS} cores, once; kept in {target}")
+    say(f"  about {module.minutes} min on {JOBS} cores, once; kept in {target}")
     began = time.monotonic()
-    part = target.with_suffix(".part")
+    part = target.with_name(f"{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     for program, package in module.programs.items():
@@ -75,7 +76,7 @@ def _build(module: Module, target: Path, environ: Mapping[str, str]) -> None:
 
 def _command(go: str, module: Module, package: str, file: Path) -> list[str]:
     flags = ["-p", str(JOBS), "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", module.linker_flags]
-    return ["nice", "-n", "10", go, "build", *flags, "-o", str(file), package]
+    return [*DIES_WITH_US, "nice", "-n", "10", go, "build", *flags, "-o", str(file), package]
 
 
 def _run(command: list[str], folder: Path, environ: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.api import api_server
-from tests.cluster.process import Process, start_of, wait_for
+from tests.cluster.process import Process, wait_for
 from tests.cluster.versions import KUBERNETES
 
 if TYPE_CHECKING:
@@ -115,12 +115,6 @@ def test_api_server_ends_with_the_test_run_that_is_killed(cluster_cache: Path, t
         assert sorted(s.name for s in servers if s.alive) == ["etcd", "kube-apiserver"]
         run.send_signal(signal.SIGKILL)
     wait_for(lambda: not any(s.alive for s in servers), 10, "servers outlive the test run")
-
-
-def test_process_is_not_taken_for_another_with_its_id() -> None:
-    mine = start_of(os.getpid())
-    assert Process("this", os.getpid(), mine).alive
-    assert not Process("another", os.getpid(), mine - 1).alive
 
 
 def _status_of(cluster: Cluster, context: ssl.SSLContext) -> int:

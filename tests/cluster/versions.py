@@ -20,8 +20,8 @@ class Module:
     """A Go module, and the programs that are built from it."""
 
     name: str
-    minutes: float
-    """How long a first build takes on two cores."""
+    minutes: str
+    """How long a first build takes on two cores: alone, and beside other work."""
 
     version_package: str = ""
     """The package whose variables say the version; without them the programs call themselves v0.0.0."""
@@ -72,9 +72,9 @@ class Module:
         return (self.folder / "go.mod").read_text()
 
 
-KUBERNETES = Module("kubernetes", 6, version_package="k8s.io/component-base/version")
-ETCD = Module("etcd", 0.5, names=(("v3", "etcd"),))
-LOCAL_PATH = Module("local-path", 1)
+KUBERNETES = Module("kubernetes", "5 to 8", version_package="k8s.io/component-base/version")
+ETCD = Module("etcd", "1/2 to 1", names=(("v3", "etcd"),))
+LOCAL_PATH = Module("local-path", "1 to 1 1/2")
 
 MODULES = {
     "api": (ETCD, KUBERNETES),
