@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 from tests.cluster import traces
 from tests.cluster.api import start_api
 from tests.cluster.binaries import build_programs, locked
+from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError, say
+from tests.cluster.explain import explain
 from tests.cluster.packages import SEARCH, ensure_packages
 from tests.cluster.places import places_from
 from tests.cluster.process import Roster
 from tests.cluster.whole import end_whole, is_healthy, start_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.cluster.places import Places
 
@@ -60,14 +62,22 @@ def up(places: Places, tier: str) -> int:
     programs = build_programs(places.cache, tier, os.environ)
     built = time.monotonic()
     with locked(places.lock):
-        if tier == "api":
-            start_api(_api_roster(places), places.state, programs)
-        elif not is_healthy(places):
-            start_whole(places, programs)
+        try:
+            _start(places, tier, programs)
+        except ClusterError:
+            say(explain(Cluster(places.kubeconfig, places.logs)))
+            raise
     now = time.monotonic()
     say(f"cluster ({tier}) is ready: {now - began:.1f} s, of which {built - began:.1f} s for programs")
     print(f"export KUBECONFIG={places.kubeconfig}")
     return 0
+
+
+def _start(places: Places, tier: str, programs: Mapping[str, Path]) -> None:
+    if tier == "api":
+        start_api(_api_roster(places), places.state, programs)
+    elif not is_healthy(places):
+        start_whole(places, programs)
 
 
 def down(places: Places, tier: str) -> int:

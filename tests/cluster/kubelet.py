@@ -115,7 +115,10 @@ def _patience(folder: Path) -> dict[str, Any]:
 
 
 def _write_resolver(folder: Path) -> Path:
-    """There is no DNS: a name is refused at once by nobody's port on the pod's own loopback, rather than waited for."""
+    """There is no DNS: services are found by `<NAME>_SERVICE_HOST`, servers of this machine by the bridge address.
+
+    A name is asked of the pod's own loopback, where nobody listens, so that it is refused at once and not waited for.
+    """
     return write_changed(folder / "resolv.conf", "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
 
 

@@ -145,7 +145,7 @@ class Node:
         self.run("ip", "address", "add", f"{NODE_ADDRESS}/30", "dev", "eth0")
         for interface in ("lo", "eth0"):
             self.run("ip", "link", "set", interface, "up")
-        self.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        self.run("tee", "/proc/sys/net/ipv4/ip_forward", text="1")
         for network in (PODS, SERVICES):
             run("ip", "route", "add", network, "via", NODE_ADDRESS)
 
