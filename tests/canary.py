@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CANARY = "dcSECRETcanary"
+SAMPLE_SECONDS = 0.05
 _FIND = Redactor([CANARY])
 
 
@@ -64,7 +65,7 @@ class ArgvWatch:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._done.wait(0.02):
+        while not self._done.wait(SAMPLE_SECONDS):
             self.sample()
 
     def sample(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -223,11 +224,14 @@ def test_folder_of_a_download_is_made_and_follows_no_link(tmp_path: Path) -> Non
 
 def test_placing_leaves_no_descriptor_open(tmp_path: Path) -> None:
     put(tmp_path / "file")
-    before = len(os.listdir("/proc/self/fd"))
     with WorkFolder(tmp_path) as work:
         for name in ("a/b/c", "file/x", "d"):
             try:
                 work.place(put(work.part(0)), name)
             except TransferError:
                 continue
-    assert len(os.listdir("/proc/self/fd")) == before
+    targets = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            targets.append(str(descriptor.readlink()))
+    assert [t for t in targets if t.startswith(str(tmp_path))] == []
