@@ -136,7 +136,7 @@ def test_pod_reaches_the_api_server_and_holds_a_token_of_its_account(cluster: Cl
 
 def test_pod_reaches_a_server_of_this_machine_and_nothing_beyond(cluster: Cluster, namespace: str) -> None:
     with _server(cluster.bridge_address) as port:
-        script = f"wget -qO - http://{cluster.bridge_address}:{port}/; wget -qO - http://192.0.2.1/; echo $?"
+        script = f"exec 2>&1; wget -qO - http://{cluster.bridge_address}:{port}/; wget -qO - http://192.0.2.1/; echo $?"
         pod = finish_pod(cluster, make_pod("walker", namespace, script))
     assert log_of(cluster, pod).splitlines() == [
         "hello",
