@@ -1,0 +1,64 @@
+"""Runs the parts together: caches at once, controllers once this replica leads, and an end in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from datacube_operator.controller import Controller
+    from datacube_operator.election import Election
+    from datacube_operator.events import Recorder
+    from datacube_operator.informer import Informer
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The parts of one replica."""
+
+    informers: Sequence[Informer]
+    controllers: Sequence[Controller]
+    election: Election
+    recorder: Recorder
+    stop_seconds: float = 10.0
+    """How long reconciles that are under way may go on after a stop, before they are cancelled."""
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], bool]]:
+        """What /readyz asks; a standby is as ready as a leader, since its caches are as warm."""
+        return {str(informer.resource): informer.is_ready for informer in self.informers}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs until `stop` is set, ends what is under way, and gives the lease back.
+
+        Raises:
+            ExceptionGroup: A part failed, such as `LeadershipLost`; all others are ended, and the process should be.
+        """
+        async with asyncio.TaskGroup() as group:
+            parts = [*(informer.run() for informer in self.informers), self.recorder.run(), self.election.run()]
+            background = [group.create_task(part) for part in parts]
+            leading = group.create_task(self._lead())
+            await stop.wait()
+            for controller in self.controllers:
+                controller.stop()
+            await self._wait(leading)
+            for task in (leading, *background):
+                task.cancel()
+        await self.election.release()
+
+    async def _lead(self) -> None:
+        """Runs the controllers once the caches are filled and the lease is held."""
+        for informer in self.informers:
+            await informer.synced.wait()
+        await self.election.acquired.wait()
+        async with asyncio.TaskGroup() as group:
+            for controller in self.controllers:
+                group.create_task(controller.run())
+
+    async def _wait(self, leading: asyncio.Task[None]) -> None:
+        """Waits for the controllers to end, if they ever started."""
+        if self.election.acquired.is_set():
+            await asyncio.wait([leading], timeout=self.stop_seconds)
