@@ -1,4 +1,4 @@
-"""Writes the generated files from the models: the CRD, the pods of the examples, the tables of the README.
+"""Writes the generated files from the models: the CRD, the examples' pods and workflows, the tables of the README.
 
 `python -m tests.generate --check` says which of them are not current, and changes nothing.
 """
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from datacube_flows.cli import exit_codes
-from datacube_flows.cli.crd import render_crd
+from datacube_flows.cli.crd import dump_yaml, render_crd
 from datacube_flows.cli.render import render_cubes
 from datacube_flows.core.kinds import KINDS, Option
 from datacube_flows.core.manifests import Installation
-from datacube_flows.core.plan import Policy
+from datacube_flows.core.plan import Policy, make_plan
 from datacube_flows.core.rules import validate
+from datacube_flows.engines.argo import render_template, render_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,13 @@ def render_example(path: Path) -> str:
     cubes = [validate(document) for document in cubes_of(path)]
     objects = render_cubes(cubes, frozenset(["pod", "claim"]), Policy(), Installation())
     return GENERATED.format(name=path.name) + objects
+
+
+def render_workflows(path: Path) -> str:
+    """Returns the WorkflowTemplate and the Workflow that an example's documents become in Argo."""
+    plans = [make_plan(validate(document)) for document in cubes_of(path)]
+    objects = [o for plan in plans for o in (render_template(plan, Installation()), render_workflow(plan))]
+    return GENERATED.format(name=path.name) + "---\n".join(dump_yaml(o) for o in objects)
 
 
 def options_table() -> str:
@@ -78,6 +86,7 @@ def generated() -> Iterator[tuple[Path, str]]:
     yield ROOT / "operator/deploy/crd.yaml", CRD_HEADER + render_crd()
     for path in sorted(EXAMPLES.glob("*.yaml")):
         yield ROOT / "workflow_templates/pods" / path.name, render_example(path)
+        yield ROOT / "workflow_templates" / path.name, render_workflows(path)
     readme = (ROOT / "README.md").read_text()
     readme = with_section(readme, "options", options_table())
     yield ROOT / "README.md", with_section(readme, "exit codes", exit_codes_table())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from datacube_flows.api.corev1 import EnvVar, KeySelector
 
-_TOKEN: Final = re.compile(r"\$(?:\$|\((?P<name>[^)]*)\)|[^$])", re.DOTALL)
+TOKEN: Final = re.compile(r"\$(?:\$|\((?P<name>[^)]*)\)|[^$])", re.DOTALL)
 """One step of the kubelet's scanner: `$$`, `$(NAME)`, or `$` with whatever follows it. A `$` at the end is text."""
 
 
@@ -30,7 +30,7 @@ class Lookup(Protocol):
 
 def references(value: str) -> tuple[str, ...]:
     """Returns the names that `value` refers to, each once, in order."""
-    names = (m["name"] for m in _TOKEN.finditer(value) if m["name"] is not None)
+    names = (m["name"] for m in TOKEN.finditer(value) if m["name"] is not None)
     return tuple(dict.fromkeys(names))
 
 
@@ -42,7 +42,7 @@ def expand(value: str, env: Mapping[str, str]) -> str:
             return env.get(found["name"], found[0])
         return "$" if found[0] == "$$" else found[0]
 
-    return _TOKEN.sub(step, value)
+    return TOKEN.sub(step, value)
 
 
 def escape(text: str) -> str:

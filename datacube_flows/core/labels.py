@@ -11,6 +11,11 @@ KIND: Final = f"{PREFIX}/kind"
 PLAN: Final = f"{PREFIX}/plan"
 ATTEMPT: Final = f"{PREFIX}/attempt"
 
+STEP: Final = f"{PREFIX}/step"
+TRANSFER: Final = "transfer"
+PROVISION: Final = "provision"
+"""What a pod does: only pods of the step `transfer` are attempts."""
+
 RERUN: Final = f"{PREFIX}/rerun"
 """Annotation on a DataCube: any new value runs it again (SPEC section 5)."""
 
@@ -23,3 +28,4 @@ MAX_LABEL: Final = 63
 def label_value(text: str) -> str:
     """Returns `text` cut to what a label may hold (63 characters, ending in a letter or digit)."""
     return text[:MAX_LABEL].rstrip("-._")
+

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,11 @@ RESTRICTED_CONTAINER: Final = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
+POD_ANNOTATIONS: Final = {"sidecar.istio.io/inject": "false"}
+"""A proxy beside the transfer would keep the pod running after its end."""
+
+PROVISION_MODULE: Final = ("-P", "-m", "datacube_flows.engines.provision")
+PROVISION_RESOURCES: Final = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 DEFAULT_RESOURCES: Final = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -53,12 +59,14 @@ class Installation:
         allow_http: whether plain HTTP may be spoken (closed networks).
         ca_config_map: ConfigMap with the authorities to trust, under key `ca-bundle.pem`; "" is the image's own.
         progress_seconds: how often an attempt prints its counters.
+        image_pull_policy: `Always`, `IfNotPresent` or `Never`; "" leaves it to Kubernetes.
     """
 
     image: str = "datacube/transfer:latest"
     allow_http: bool = False
     ca_config_map: str = ""
     progress_seconds: float = 10
+    image_pull_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,8 @@ def make_pod(plan: TransferPlan, installation: Installation, *, name: str) -> di
         "metadata": {
             "name": name,
             "namespace": plan.namespace,
-            "labels": make_labels(plan),
-            "annotations": {"sidecar.istio.io/inject": "false"},
+            "labels": make_labels(plan) | {labels.STEP: labels.TRANSFER},
+            "annotations": POD_ANNOTATIONS,
         },
         "spec": make_pod_spec(plan, installation),
     }
@@ -125,15 +133,29 @@ def make_container(plan: TransferPlan, installation: Installation) -> dict[str, 
     places = Places(ca_bundle=f"{CA_FOLDER}/{CA_KEY}" if installation.ca_config_map else "")
     return {
         "name": CONTAINER,
-        "image": installation.image,
+        **_image(installation),
         "command": list(COMMAND),
         "args": [escape(a) for a in make_arguments(plan, installation, places)],
         "env": [_wire(v) for v in plan.env],
-        "resources": _wire(plan.pod.resources) or DEFAULT_RESOURCES,
+        "resources": _resources(plan) or DEFAULT_RESOURCES,
         "securityContext": RESTRICTED_CONTAINER,
         "terminationMessagePath": REPORT_FILE,
         "terminationMessagePolicy": "File",
         "volumeMounts": _mounts(plan, installation),
+    }
+
+
+def make_provisioner(claim: dict[str, Any], installation: Installation) -> dict[str, Any]:
+    """Returns the container that makes a claim unless it exists; it is the only one that speaks to the API server."""
+    return {
+        "name": CONTAINER,
+        **_image(installation),
+        "command": ["python", *PROVISION_MODULE],
+        "args": [escape(json.dumps(claim, separators=(",", ":")))],
+        "resources": PROVISION_RESOURCES,
+        "securityContext": RESTRICTED_CONTAINER,
+        "terminationMessagePath": REPORT_FILE,
+        "terminationMessagePolicy": "File",
     }
 
 
@@ -186,6 +208,27 @@ def make_claim(plan: TransferPlan) -> dict[str, Any] | None:
         "metadata": {"name": plan.claim.name, "namespace": plan.namespace, **metadata},
         "spec": template["spec"],
     }
+
+
+def make_owner(plan: TransferPlan) -> dict[str, Any] | None:
+    """Returns the reference that makes an object go with its DataCube; None for one that no cluster has seen."""
+    from datacube_flows.api.datacube import API_VERSION, KIND  # the models, which a step in a pod can do without
+
+    if not plan.uid:
+        return None
+    return {"apiVersion": API_VERSION, "kind": KIND, "name": plan.name, "uid": plan.uid, "controller": True}
+
+
+def _resources(plan: TransferPlan) -> dict[str, Any]:
+    """What the user asks for, each quantity as text: a bare number is one to Kubernetes, but not to every client."""
+    asked = _wire(plan.pod.resources) or {}
+    amounts = {name: asked[name] for name in ("limits", "requests") if name in asked}
+    return asked | {name: {what: str(amount) for what, amount in each.items()} for name, each in amounts.items()}
+
+
+def _image(installation: Installation) -> dict[str, Any]:
+    policy = installation.image_pull_policy
+    return {"image": installation.image} | ({"imagePullPolicy": policy} if policy else {})
 
 
 def _mounts(plan: TransferPlan, installation: Installation) -> list[dict[str, Any]]:

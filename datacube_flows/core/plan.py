@@ -118,8 +118,11 @@ class TransferPlan(WireModel):
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that differ when anything in the plan differs; what is submitted is labelled with it."""
-        return _digest(self.model_dump_json(), length=12)
+        """Twelve hex digits that differ when anything that is to be done differs; a label of what is submitted.
+
+        The run is left out: a re-run does the same, and finds the same template.
+        """
+        return _digest(self.model_dump_json(exclude={"run_id"}), length=12)
 
 
 def make_plan(cube: DataCube, policy: Policy | None = None) -> TransferPlan:
