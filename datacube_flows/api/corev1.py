@@ -13,6 +13,7 @@ from datacube_flows.api.wire import (
     ENV_NAME,
     KEY,
     MAX_VALUE,
+    ONCE_EACH,
     Annotations,
     Bool,
     Int64,
@@ -199,7 +200,9 @@ class ResourceRequirements(WireModel):
     limits: Annotated[Quantities | None, Field(description="The most that may be used.")] = None
     requests: Annotated[Quantities | None, Field(description="What is set aside.")] = None
     claims: Annotated[
-        tuple[ResourceClaim, ...], Field(max_length=16, description="Claims that are used.", json_schema_extra=BY_NAME)
+        tuple[ResourceClaim, ...],
+        Field(max_length=16, description="Claims that are used.", json_schema_extra=BY_NAME),
+        ONCE_EACH,
     ] = ()
 
 

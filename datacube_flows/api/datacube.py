@@ -24,6 +24,7 @@ from datacube_flows.api.ends import EndType
 from datacube_flows.api.wire import (
     ATOMIC,
     BY_NAME,
+    ONCE_EACH,
     Bool,
     Int,
     Int32,
@@ -143,6 +144,7 @@ class Executor(WireModel):
     image_pull_secrets: Annotated[
         tuple[LocalObjectReference, ...],
         Field(max_length=16, description="Secrets for pulling the image.", json_schema_extra=BY_NAME),
+        ONCE_EACH,
     ] = ()
     engine: Annotated[
         Literal["argo", "prefect"] | None, Field(description="Workflow engine; absent: the operator's default.")

@@ -7,9 +7,11 @@ cost by these bounds. A null means what an absent field means, everywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -48,8 +50,19 @@ class WireModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
-        """Charts send `subPath:` and `env:` with nothing behind them; the API server drops such nulls too."""
-        return without_nulls(data)
+        """Charts send `subPath:` and `env:` with nothing behind them; the API server drops such nulls too.
+
+        It refuses an unknown field even when it is null, so that stays to be refused.
+        """
+        if not isinstance(data, Mapping):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k not in _names(cls)}
+
+
+@cache
+def _names(model: type[BaseModel]) -> frozenset[str]:
+    """The fields of a model, by the names of Python and of the wire."""
+    return frozenset(name for field, info in model.model_fields.items() for name in (field, info.alias or field))
 
 
 Text = Annotated[str, Strict()]
@@ -67,6 +80,17 @@ Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64), BeforeValid
 Annotations = Annotated[
     dict[LabelKey, Annotated[Text, Field(max_length=4096)]], Field(max_length=64), BeforeValidator(without_nulls)
 ]
+
+
+def _once_each(items: Any) -> Any:
+    names = [item.name for item in items]
+    if len(set(names)) < len(names):
+        raise ValueError("a name stands here twice")
+    return items
+
+
+ONCE_EACH = AfterValidator(_once_each)
+"""For a list whose entries the API server tells apart by their names: no two have the same."""
 
 ATOMIC = {"x-kubernetes-list-type": "atomic"}
 SET = {"x-kubernetes-list-type": "set"}

@@ -217,3 +217,21 @@ def test_cube_survives_a_round_trip() -> None:
     for cube in map(parse_datacube, GOOD.values()):
         again = cube.model_dump(mode="json", by_alias=True, exclude_none=True)
         assert parse_datacube(again) == cube
+
+
+def test_unknown_field_is_refused_even_when_it_is_null() -> None:
+    cube = document("git-download", subPaht=None)
+    assert list(violations(cube)) == ["spec.sink.pvc.subPaht"]
+
+
+@pytest.mark.parametrize(
+    ("executor", "path"),
+    [
+        ({"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}, "spec.executor.imagePullSecrets"),
+        ({"resources": {"claims": [{"name": "a"}, {"name": "a", "request": "b"}]}}, "spec.executor.resources.claims"),
+    ],
+)
+def test_name_is_refused_twice_in_a_list_that_goes_by_names(executor: dict[str, Any], path: str) -> None:
+    cube = document("git-download")
+    cube["spec"]["executor"] = executor
+    assert {path: v.message for path, v in violations(cube).items()} == {path: "a name stands here twice"}

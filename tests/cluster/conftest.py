@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.api import api_server
 from tests.cluster.cluster import Cluster, find_cluster
+from tests.cluster.crd_client import CubeClient, cube_client, serve_crd
 from tests.cluster.explain import explain
 from tests.cluster.namespace import made_namespace
 from tests.cluster.places import places_from
@@ -43,6 +44,14 @@ def api(cluster_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """An API server and its etcd, for the session."""
     with api_server(tmp_path_factory.mktemp("api"), cluster_cache) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cubes(api: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CubeClient]:
+    """DataCubes of the API server, which serves the CRD."""
+    serve_crd(api)
+    with cube_client(api, tmp_path_factory.mktemp("client")) as client:
+        yield client
 
 
 @pytest.fixture
