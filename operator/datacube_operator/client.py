@@ -52,7 +52,11 @@ class Page:
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """What a watch tells: `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK` and the object, or `ERROR` and a `Status`."""
+    """What a watch tells.
+
+    `OPENED` without an object once the server has accepted the watch; then `ADDED`, `MODIFIED`, `DELETED` and
+    `BOOKMARK` with the object, and `ERROR` with a `Status`.
+    """
 
     type: str
     object: Object
@@ -139,6 +143,7 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=idle_seconds)
         with _mapped(request):
             async with self._send(request, timeout) as response:
+                yield WatchEvent("OPENED", {})
                 async for line in _lines(response.content.iter_any()):
                     told = json.loads(line)
                     yield WatchEvent(told["type"], told["object"])

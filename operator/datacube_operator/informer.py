@@ -145,7 +145,6 @@ class Informer:
         try:
             async with aclosing(events):
                 async for event in events:
-                    self._failing_since = None
                     self._take(event)
         finally:
             if self._clock.now() - began >= timing.steady_seconds:
@@ -156,6 +155,9 @@ class Informer:
 
     def _take(self, event: WatchEvent) -> None:
         match event.type:
+            case "OPENED":
+                self._failing_since = None
+                return
             case "ERROR":
                 self._version = ""  # whatever it is about, what follows it in the stream is not known
                 raise error_from_status(f"watch {self.resource}", event.object)

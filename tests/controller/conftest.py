@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
+from tests.cluster.api import api_server
+from tests.cluster.places import places_from
 from tests.controller.fake_clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.cluster import Cluster
+
+CRD = Path(__file__).parents[2] / "operator" / "deploy" / "crd.yaml"
 
 
 @pytest.fixture
@@ -15,3 +28,20 @@ def anyio_backend() -> str:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server that knows DataCubes, for the session."""
+    with api_server(tmp_path_factory.mktemp("api"), places_from(os.environ).cache) as server:
+        server.kubectl("apply", "--server-side", "-f", str(CRD))
+        server.kubectl("wait", "crd/datacubes.tensorstack.dev", "--for=condition=Established", "--timeout=20s")
+        yield server
+
+
+@pytest.fixture
+def namespace(api: Cluster, request: pytest.FixtureRequest) -> str:
+    """A namespace of this test's own; it goes with the server."""
+    name: str = f"n{abs(hash(request.node.nodeid)):x}"
+    api.kubectl("create", "namespace", name)
+    return name

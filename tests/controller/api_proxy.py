@@ -1,0 +1,183 @@
+"""A proxy in front of a real API server, which breaks requests and streams as a test says.
+
+It speaks plain HTTP on loopback and shows the administrator's certificate upstream, so that faults are made where
+requests are whole; the operator's own TLS is tested without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+from aiohttp import web
+from datacube_operator.client import connect
+from yarl import URL
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+HOP_BY_HOP: Final = {"connection", "content-length", "transfer-encoding", "host"}
+
+
+@dataclass
+class Fault:
+    """What becomes of requests whose `VERB path?query` matches, so many times.
+
+    With a status the proxy answers itself; with `hold` it does nothing at all; else it passes the request on and
+    loses the answer.
+    """
+
+    match: str
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    times: int = 1
+    hold: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    line: str
+    at: float
+
+
+class ApiProxy:
+    """The proxy while it runs."""
+
+    def __init__(self, upstream: str, context: ssl.SSLContext) -> None:
+        self._upstream, self._context = upstream, context
+        self._streams: dict[web.StreamResponse, asyncio.Event] = {}
+        self._transports: set[asyncio.Transport] = set()
+        self.faults: list[Fault] = []
+        self.seen: list[Seen] = []
+        self.cut = False
+        """Whether nothing passes: new requests are reset. `part` resets those under way, too."""
+        self.url = ""
+
+    def times_of(self, match: str) -> list[float]:
+        """When requests arrived whose line matches."""
+        return [seen.at for seen in self.seen if re.search(match, seen.line)]
+
+    async def until(self, match: str, count: int, seconds: float = 15) -> None:
+        """Returns when so many such requests have arrived."""
+        async with asyncio.timeout(seconds):
+            while len(self.times_of(match)) < count:
+                await asyncio.sleep(0.02)
+
+    def part(self) -> None:
+        """Parts the client from the server, in mid-word."""
+        self.cut = True
+        for transport in list(self._transports):
+            transport.abort()
+
+    def silence(self) -> None:
+        """Lets the streams that are open stay open, and say nothing more."""
+        for silent in self._streams.values():
+            silent.set()
+
+    async def say(self, event: Mapping[str, Any]) -> None:
+        """Says an event in every open stream, and silences them."""
+        self.silence()
+        for response in list(self._streams):
+            await response.write(json.dumps(event).encode() + b"\n")
+
+    async def pass_on(self, request: web.Request) -> web.StreamResponse:
+        line = f"{request.method} {request.raw_path}"
+        self.seen.append(Seen(line, time.monotonic()))
+        assert request.transport is not None
+        if self.cut:
+            request.transport.abort()
+            return web.Response()
+        fault = self._hit(line)
+        if fault is not None and fault.status:
+            return web.json_response(dict(fault.body), status=fault.status, headers=fault.headers)
+        if fault is not None and fault.hold:
+            await asyncio.Event().wait()  # until the client goes, which cancels this
+        self._transports.add(request.transport)
+        try:
+            return await self._pass_on(request, is_lost=fault is not None)
+        finally:
+            self._transports.discard(request.transport)
+
+    def _hit(self, line: str) -> Fault | None:
+        for fault in self.faults:
+            if fault.times and re.search(fault.match, line):
+                fault.times -= 1
+                return fault
+        return None
+
+    async def _pass_on(self, request: web.Request, *, is_lost: bool) -> web.StreamResponse:
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
+        connector = aiohttp.TCPConnector(ssl=self._context)
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with (
+            aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout) as session,
+            session.request(
+                request.method,
+                URL(self._upstream + request.raw_path, encoded=True),
+                headers=headers,
+                data=await request.read(),
+            ) as answer,
+        ):
+            if is_lost:
+                await answer.read()
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            sent = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP}
+            response = web.StreamResponse(status=answer.status, headers=sent)
+            await response.prepare(request)
+            await self._copy(answer, response, is_watch="watch=true" in request.raw_path)
+            return response
+
+    async def _copy(self, answer: aiohttp.ClientResponse, response: web.StreamResponse, *, is_watch: bool) -> None:
+        silent = asyncio.Event()
+        if is_watch:
+            self._streams[response] = silent
+        try:
+            async for chunk in answer.content.iter_any():
+                if silent.is_set():
+                    await asyncio.Event().wait()  # until the client goes, which cancels this
+                await response.write(chunk)
+            if silent.is_set():
+                await asyncio.Event().wait()
+        except (aiohttp.ClientError, ConnectionError):
+            pass  # one of the two has gone
+        finally:
+            self._streams.pop(response, None)
+
+
+@asynccontextmanager
+async def start_api_proxy(kubeconfig: Path) -> AsyncIterator[ApiProxy]:
+    """Runs a proxy before the server of a kubeconfig."""
+    async with connect(kubeconfig) as api:
+        proxy = ApiProxy(api.configuration.host, api.rest_client.ssl_context)
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{path:.*}", proxy.pass_on)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield proxy
+    finally:
+        await runner.cleanup()
+
+
+def write_kubeconfig(file: Path, url: str) -> Path:
+    """Writes the kubeconfig of a server that asks for nothing."""
+    named = {
+        "clusters": [{"name": "proxy", "cluster": {"server": url}}],
+        "users": [{"name": "proxy", "user": {}}],
+        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "proxy"}}],
+    }
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "proxy", **named}))
+    return file
