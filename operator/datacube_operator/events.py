@@ -124,6 +124,12 @@ class Recorder:
                 await self._write(said)
             except OperatorError as error:
                 log.warning("event not written", event=said.body["metadata"]["name"], error=str(error))
+            finally:
+                self._waiting.task_done()
+
+    async def written(self) -> None:
+        """Returns when all that was recorded so far is written, or was given up."""
+        await self._waiting.join()
 
     def _allow(self, uid: str, now: float) -> bool:
         known = self._allowances.get(uid)

@@ -31,9 +31,15 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster_cache() -> Path:
+    """Where the cluster's programs are."""
+    return places_from(os.environ).cache
+
+
+@pytest.fixture(scope="session")
+def api(cluster_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API server that knows DataCubes, for the session."""
-    with api_server(tmp_path_factory.mktemp("api"), places_from(os.environ).cache) as server:
+    with api_server(tmp_path_factory.mktemp("api"), cluster_cache) as server:
         server.kubectl("apply", "--server-side", "-f", str(CRD))
         server.kubectl("wait", "crd/datacubes.tensorstack.dev", "--for=condition=Established", "--timeout=20s")
         yield server

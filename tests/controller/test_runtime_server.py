@@ -1,0 +1,179 @@
+"""Whole replicas before a real API server: warm standbys, handing over, events, and many objects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from datacube_operator.client import Client
+from datacube_operator.controller import Controller, Result
+from datacube_operator.election import Election
+from datacube_operator.events import Recorder, Words
+from datacube_operator.fence import Fence
+from datacube_operator.informer import Informer
+from datacube_operator.lease import LeaseTiming
+from datacube_operator.metrics import Metrics
+from datacube_operator.queue import Queue
+from datacube_operator.resource import DATACUBES, EVENTS
+from datacube_operator.runtime import Runtime
+from datacube_operator.store import split_key
+
+from tests.controller.server import CLOCK, direct, make_cube, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kubernetes.aio.client import ApiClient
+
+    from tests.cluster.cluster import Cluster
+
+pytestmark = [pytest.mark.t2, pytest.mark.anyio]
+
+ROOT = Path(__file__).parents[2]
+TIMING = LeaseTiming(duration_seconds=3, write_seconds=2, retry_seconds=0.3)
+MANY = 2000
+
+
+class Replica:
+    """An operator that marks each DataCube with its own name, once."""
+
+    def __init__(self, name: str, connection: ApiClient, namespace: str) -> None:
+        metrics, fence, queue = Metrics(), Fence(CLOCK), Queue(CLOCK)
+        self.name, self.namespace = name, namespace
+        self.client = Client(connection, fence, metrics)
+        unfenced = Client(connection, Fence.none(CLOCK), metrics)
+        self.informer = Informer(self.client, DATACUBES, CLOCK, metrics, namespace=namespace)
+        self.informer.subscribe(queue.add)
+        self.recorder = Recorder(self.client, name, CLOCK)
+        self.controller = Controller(
+            "datacubes", queue, self.mark, keys=lambda: self.informer.store, clock=CLOCK, metrics=metrics
+        )
+        self.election = Election(
+            unfenced,
+            fence,
+            namespace=namespace,
+            name="leader",
+            identity=name,
+            clock=CLOCK,
+            metrics=metrics,
+            timing=TIMING,
+        )
+        self.runtime = Runtime([self.informer], [self.controller], self.election, self.recorder)
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(self.runtime.run(self.stop))
+
+    async def mark(self, key: str) -> Result:
+        namespace, name = split_key(key)
+        cube = self.informer.store.get(key)
+        if cube is not None and "mark" not in (cube["metadata"].get("labels") or {}):
+            await self.client.patch(DATACUBES, namespace, name, {"metadata": {"labels": {"mark": self.name}}})
+            self.recorder.record(cube, Words("Normal", "Marked", "it was marked", "Mark"))
+        return Result()
+
+
+@asynccontextmanager
+async def replica(name: str, client: Client, namespace: str) -> AsyncIterator[Replica]:
+    made = Replica(name, client._api, namespace)
+    yield made
+    made.task.cancel()
+    await asyncio.gather(made.task, return_exceptions=True)
+
+
+async def marks(client: Client, namespace: str) -> list[str]:
+    page = await client.list(DATACUBES, namespace)
+    return [(cube["metadata"].get("labels") or {}).get("mark", "") for cube in page.items]
+
+
+async def wait_for_marks(client: Client, namespace: str, expected: list[str]) -> None:
+    async with asyncio.timeout(10):
+        while await marks(client, namespace) != expected:
+            await asyncio.sleep(0.05)
+
+
+async def test_standby_is_warm_and_goes_on_when_the_leader_stops(api: Cluster, namespace: str) -> None:
+    async with direct(api) as client, replica("one", client, namespace) as one:
+        await client.create(DATACUBES, namespace, make_cube("a"))
+        await wait_for_marks(client, namespace, ["one"])
+        async with replica("two", client, namespace) as two:
+            await until(lambda: list(two.informer.store) == [f"{namespace}/a"])
+            assert all(check() for check in two.runtime.checks.values())
+            one.stop.set()
+            await one.task
+            await client.create(DATACUBES, namespace, make_cube("b"))
+            await wait_for_marks(client, namespace, ["one", "two"])
+            two.stop.set()
+            await two.task
+
+
+async def test_events_are_stored_and_counted_by_the_server(api: Cluster, namespace: str) -> None:
+    async with direct(api) as client:
+        cube = await client.create(DATACUBES, namespace, make_cube("a"))
+        words = Words("Warning", "WaitingForVolume", "claim data does not exist", "Wait")
+        for process in ("first", "second", "third"):
+            recorder = Recorder(client, process, CLOCK)
+            recorder.record(cube, words)
+            task = asyncio.create_task(recorder.run())
+            await recorder.written()
+            task.cancel()
+        (event,) = (await client.list(EVENTS, namespace)).items
+    assert event["series"]["count"] == 3
+    assert (event["reason"], event["note"]) == ("WaitingForVolume", "claim data does not exist")
+    described = api.kubectl("describe", "datacube", "a", f"--namespace={namespace}")
+    assert "claim data does not exist" in described
+
+
+WATCH_ALL = """
+import asyncio, json, pathlib, resource, sys, time
+from datacube_operator.client import Client, connect
+from datacube_operator.clock import SystemClock
+from datacube_operator.fence import Fence
+from datacube_operator.informer import Informer
+from datacube_operator.metrics import Metrics
+from datacube_operator.resource import DATACUBES
+
+async def main():
+    clock = SystemClock()
+    async with connect(pathlib.Path(sys.argv[1])) as api:
+        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        client = Client(api, Fence.none(clock), Metrics())
+        informer = Informer(client, DATACUBES, clock, Metrics(), namespace=sys.argv[2])
+        task = asyncio.create_task(informer.run())
+        await informer.synced.wait()
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        task.cancel()
+    print(json.dumps({
+        "objects": len(informer.store), "seconds": time.monotonic() - began,
+        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "megabytes_before": before.ru_maxrss / 1024, "megabytes": after.ru_maxrss / 1024,
+    }))
+
+asyncio.run(main())
+"""
+
+
+async def test_informer_holds_thousands_of_objects_in_little_memory(
+    api: Cluster, namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with direct(api) as client:
+        began = time.monotonic()
+        for start in range(0, MANY, 50):
+            names = range(start, start + 50)
+            await asyncio.gather(*(client.create(DATACUBES, namespace, make_cube(f"c{n}")) for n in names))
+        made = time.monotonic() - began
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
+    command = [sys.executable, "-c", WATCH_ALL, str(api.kubeconfig), namespace]
+    told = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
+    with capsys.disabled():
+        rounded = {name: round(value, 2) for name, value in told.items()}
+        print(f"\n{MANY} DataCubes made in {made:.1f} s; an informer, in a process of its own: {rounded}")
+    assert told["objects"] == MANY
+    assert told["megabytes"] < 200
