@@ -28,4 +28,3 @@ MAX_LABEL: Final = 63
 def label_value(text: str) -> str:
     """Returns `text` cut to what a label may hold (63 characters, ending in a letter or digit)."""
     return text[:MAX_LABEL].rstrip("-._")
-
