@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,11 +49,25 @@ def api(cluster_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def cubes(api: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CubeClient]:
-    """DataCubes of the API server, which serves the CRD."""
+def crd_api(api: Cluster) -> Cluster:
+    """The API server, which serves the CRD."""
     serve_crd(api)
-    with cube_client(api, tmp_path_factory.mktemp("client")) as client:
+    return api
+
+
+@pytest.fixture(scope="module")  # a connection that idles for a minute and a half is closed
+def cubes(crd_api: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CubeClient]:
+    """DataCubes of the API server."""
+    with cube_client(crd_api, tmp_path_factory.mktemp("client")) as client:
         yield client
+
+
+@pytest.fixture
+def fresh_cubes(crd_api: Cluster, cubes: CubeClient) -> CubeClient:
+    """DataCubes in a namespace where there are none."""
+    name = f"test-{secrets.token_hex(4)}"
+    crd_api.kubectl("create", "namespace", name)
+    return replace(cubes, namespace=name)
 
 
 @pytest.fixture

@@ -444,3 +444,16 @@ GOOD: dict[str, Document] = {
     ),
     "escaped reference": document("git-download", {"ref": "$$(REF)"}),
 }
+
+STORED = document("git-download") | {"spec": document("git-download")["spec"] | {"executor": {"options": {}}}}
+CHANGES: dict[str, tuple[Document, str]] = {
+    "suspend": ({"suspend": True}, ""),
+    "time to live": ({"ttlSecondsAfterFinished": 5}, ""),
+    "default written out": ({"executor": {"options": {"backoffLimit": 0}}}, ""),
+    "another limit": ({"executor": {"options": {"backoffLimit": 1}}}, "spec.executor"),
+    "executor removed": ({"executor": None}, "spec.executor"),
+    "source": ({"source": document("git-download", {"ref": "v1"})["spec"]["source"]}, "spec.source"),
+    "sink": ({"sink": document("git-download", subPath="x")["spec"]["sink"]}, "spec.sink"),
+    "null written out": ({"sink": document("git-download", subPath=None)["spec"]["sink"]}, ""),
+}
+"""Fields of the spec that replace those of the stored one, and the path that is refused; empty: none."""
