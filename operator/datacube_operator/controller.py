@@ -109,8 +109,9 @@ class Controller:
         """Decides when the key comes again; returns what to call the outcome."""
         said = {"controller": self.name, "key": key}
         match error:
-            case NotLeader():  # whoever leads now sees the same
-                log.info("reconcile stopped", **said, error=str(error))
+            case NotLeader():  # the lease may yet be renewed; if not, this process ends
+                seconds = self.queue.add_failed(key)
+                log.info("reconcile stopped", **said, error=str(error), seconds=round(seconds, 1))
                 return "stopped"
             case PermanentError():
                 self.queue.forget(key)

@@ -69,10 +69,10 @@ class Election:
             await sleep(self._clock, self._timing.retry_seconds)
 
     async def release(self) -> None:
-        """Gives the lease back, so that another replica starts at once; to be called when all writes have ended."""
+        """Gives the lease back if it is held, so that another replica starts at once; when all writes have ended."""
         self._fence.close()
         self._metrics.leader.set(0)
-        if not self.acquired.is_set() or self._seen is None:
+        if self._seen is None or self._seen.holder != self._identity:
             return
         try:
             await self._client.replace(LEASES, self._namespace, release(self._seen.lease, self._clock.utc()))
@@ -134,6 +134,7 @@ class Election:
 
     def _lose(self, why: str) -> NoReturn:
         self._fence.close()
+        self._seen = None
         self._metrics.leader.set(0)
         log.warning("lease lost", lease=self._name, identity=self._identity, why=why)
         raise LeadershipLost(f"the lease {self._name} was lost: {why}")

@@ -37,28 +37,28 @@ class Runtime:
         Raises:
             ExceptionGroup: A part failed, such as `LeadershipLost`; all others are ended, and the process should be.
         """
-        async with asyncio.TaskGroup() as group:
-            parts = [*(informer.run() for informer in self.informers), self.recorder.run(), self.election.run()]
-            background = [group.create_task(part) for part in parts]
-            leading = group.create_task(self._lead())
-            await stop.wait()
-            for controller in self.controllers:
-                controller.stop()
-            await self._wait(leading)
-            for task in (leading, *background):
-                task.cancel()
-        await self.election.release()
+        started = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                parts = [*(informer.run() for informer in self.informers), self.recorder.run(), self.election.run()]
+                background = [group.create_task(part) for part in parts]
+                leading = group.create_task(self._lead(started))
+                await stop.wait()
+                for controller in self.controllers:
+                    controller.stop()
+                if started.is_set():
+                    await asyncio.wait([leading], timeout=self.stop_seconds)
+                for task in (leading, *background):
+                    task.cancel()
+        finally:
+            await self.election.release()
 
-    async def _lead(self) -> None:
+    async def _lead(self, started: asyncio.Event) -> None:
         """Runs the controllers once the caches are filled and the lease is held."""
         for informer in self.informers:
             await informer.synced.wait()
         await self.election.acquired.wait()
+        started.set()
         async with asyncio.TaskGroup() as group:
             for controller in self.controllers:
                 group.create_task(controller.run())
-
-    async def _wait(self, leading: asyncio.Task[None]) -> None:
-        """Waits for the controllers to end, if they ever started."""
-        if self.election.acquired.is_set():
-            await asyncio.wait([leading], timeout=self.stop_seconds)

@@ -72,6 +72,12 @@ class ApiProxy:
             while len(self.times_of(match)) < count:
                 await asyncio.sleep(0.02)
 
+    async def streaming(self, seconds: float = 20) -> None:
+        """Returns when a watch is open."""
+        async with asyncio.timeout(seconds):
+            while not self._streams:
+                await asyncio.sleep(0.02)
+
     def part(self) -> None:
         """Parts the client from the server, in mid-word."""
         self.cut = True

@@ -65,6 +65,13 @@ async def direct(api: Cluster, kubeconfig: Path | None = None) -> AsyncIterator[
         yield Client(connection, Fence.none(CLOCK), Metrics())
 
 
+@asynccontextmanager
+async def as_pod() -> AsyncIterator[Client]:
+    """Has a client as a pod has it: address from the environment, authority and token from files."""
+    async with connect() as connection:
+        yield Client(connection, Fence.none(CLOCK), Metrics())
+
+
 @dataclass
 class Watched:
     """An informer of the DataCubes of a namespace, at work, and the names that it told."""
@@ -97,7 +104,7 @@ async def watched(line: Line, namespace: str, *, idle_seconds: float = 70.0, pag
     try:
         async with asyncio.timeout(20):
             await informer.synced.wait()
-        await line.proxy.until("watch=true", 1)
+        await line.proxy.streaming()
         yield seen
     finally:
         task.cancel()

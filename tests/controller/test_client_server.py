@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from datacube_operator import errors
 from datacube_operator.clock import SystemClock
 from datacube_operator.fence import Fence
 from datacube_operator.resource import DATACUBES, LEASES, PODS
+from kubernetes.aio.config import incluster_config
 
 from tests.cluster.certificates import Authority
 from tests.controller.api_proxy import Fault
-from tests.controller.server import direct, line_to, make_cube
+from tests.controller.server import as_pod, direct, line_to, make_cube
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +78,31 @@ async def test_client_is_told_what_it_may_not_do(api: Cluster, namespace: str, t
     nobody = authority.kubeconfig(tmp_path / "nobody", url, authority.issue("nobody", user="nobody"))
     async with direct(api, nobody) as client:
         with pytest.raises(errors.Forbidden):
+            await client.list(PODS, namespace)
+
+
+async def test_client_speaks_as_its_pods_service_account(
+    api: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.kubectl("create", "serviceaccount", "operator", f"--namespace={namespace}")
+    api.kubectl("create", "role", "pods", "--verb=list", "--resource=pods", f"--namespace={namespace}")
+    bound = ["--role=pods", f"--serviceaccount={namespace}:operator", f"--namespace={namespace}"]
+    api.kubectl("create", "rolebinding", "pods", *bound)
+    token = tmp_path / "token"
+    token.write_text(api.kubectl("create", "token", "operator", f"--namespace={namespace}"))
+    async with direct(api) as admin:
+        url = urlsplit(admin._api.configuration.host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(url.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(url.port))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(api.kubeconfig.parent / "pki" / "ca.crt"))
+    async with as_pod() as client:
+        assert (await client.list(PODS, namespace)).items == []
+        with pytest.raises(errors.Forbidden):
+            await client.list(PODS)
+    token.write_text("stale")
+    async with as_pod() as client:
+        with pytest.raises(errors.Unauthorized):
             await client.list(PODS, namespace)
 
 

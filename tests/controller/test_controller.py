@@ -123,8 +123,9 @@ async def test_server_that_is_busy_is_left_alone_as_long_as_it_asks(desk: Desk) 
     assert await times_of(desk, busy) == [0, 17]
 
 
-async def test_replica_that_does_not_lead_leaves_the_key_to_the_other(desk: Desk) -> None:
-    assert await times_of(desk, NotLeader("stopped")) == [0]
+async def test_reconcile_that_the_fence_stopped_comes_again_in_case_the_lease_is_renewed(desk: Desk) -> None:
+    assert await times_of(desk, NotLeader("stopped")) == [0, 1]
+    assert desk.outcome("stopped") == 1
 
 
 async def test_success_makes_the_next_pause_short_again(desk: Desk) -> None:

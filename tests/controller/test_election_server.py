@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from datacube_operator.client import Client
 from datacube_operator.election import Election
-from datacube_operator.errors import LeadershipLost, NotLeader, OperatorError
+from datacube_operator.errors import LeadershipLost, NotFound, NotLeader, OperatorError
 from datacube_operator.fence import Fence
-from datacube_operator.lease import LeaseTiming
-from datacube_operator.resource import LEASES, Resource
+from datacube_operator.resource import LEASES
 
 from tests.controller.api_proxy import Fault
 from tests.controller.server import CLOCK, Line, direct, line_to, until
+from tests.controller.writer import CONFIG_MAPS, LOST, TIMING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.cluster.cluster import Cluster
 
 pytestmark = [pytest.mark.t2, pytest.mark.anyio]
 
-CONFIG_MAPS = Resource("", "v1", "configmaps")
-TIMING = LeaseTiming(duration_seconds=3, write_seconds=1.5, retry_seconds=0.3)
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -101,11 +104,11 @@ async def test_leader_that_is_parted_stops_writing_before_the_other_starts(
             await asyncio.sleep(1)
             assert not two.leads
             one.line.proxy.part()
-            await until(lambda: not one.leads, 2)
+            await until(lambda: not one.leads, 5)
             assert not two.leads
             with pytest.raises(NotLeader):
                 await one.line.client.create(CONFIG_MAPS, namespace, {"metadata": {"name": "late"}})
-            await until(lambda: two.leads, 5)
+            await until(lambda: two.leads, 10)
             one.line.proxy.cut = False
             await asyncio.sleep(0.3)
         assert await writers(client, namespace) == ["one", "two"]
@@ -114,13 +117,56 @@ async def test_leader_that_is_parted_stops_writing_before_the_other_starts(
             await one.task
 
 
+async def test_leader_that_was_frozen_writes_nothing_when_it_wakes(api: Cluster, namespace: str) -> None:
+    async with direct(api) as client:
+        with writing("one", api, namespace) as one, writing("two", api, namespace) as two:
+            first, second = (one, two) if await first_leader(client, namespace) == "one" else (two, one)
+            told(first, "wrote")
+            first.send_signal(signal.SIGSTOP)
+            told(second, "wrote")
+            first.send_signal(signal.SIGCONT)
+            assert first.wait(10) == LOST
+            told(second, "wrote")
+        assert len(await writers(client, namespace)) == 2
+        assert (await lease_of(client, namespace))["leaseTransitions"] == 1
+
+
+async def first_leader(client: Client, namespace: str) -> str:
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(NotFound):
+                return str((await lease_of(client, namespace))["holderIdentity"])
+            await asyncio.sleep(0.05)
+
+
+@contextmanager
+def writing(name: str, api: Cluster, namespace: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs a replica in a process of its own."""
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
+    command = [sys.executable, "-m", "tests.controller.writer", str(api.kubeconfig), namespace, name]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def told(process: subprocess.Popen[str], word: str) -> None:
+    """Returns when the process says something with the word from now on."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if word in line:
+            return
+    pytest.fail(f"the process ended without saying {word}")
+
+
 async def test_leader_whose_lease_is_stolen_stops_at_its_next_renewal(
     api: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     async with direct(api) as client, replica("one", api, namespace, tmp_path) as one:
         await until(lambda: one.leads)
         await client.patch(LEASES, namespace, "leader", {"spec": {"holderIdentity": "thief"}})
-        await until(lambda: not one.leads, 1)
+        await until(lambda: not one.leads, 2)
         with pytest.raises(LeadershipLost, match="thief holds it"):
             await one.task
         assert (await lease_of(client, namespace))["holderIdentity"] == "thief"
@@ -146,7 +192,7 @@ async def test_lease_that_is_given_back_is_taken_at_once(api: Cluster, namespace
             one.task.cancel()
             await one.election.release()
             assert not one.leads
-            assert await until(lambda: two.leads, 2) < TIMING.duration_seconds / 2
+            assert await until(lambda: two.leads) < TIMING.duration_seconds / 2
             await asyncio.sleep(0.2)
         assert await writers(client, namespace) == ["one", "two"]
 
