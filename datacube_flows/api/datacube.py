@@ -83,7 +83,9 @@ class DataReference(WireModel):
 class ExecutorOptions(WireModel):
     """How often, how long and in which manner the transfer runs."""
 
-    backoff_limit: Annotated[Int32, Field(ge=0, description="Retries after the first failed attempt.")] = 0
+    backoff_limit: Annotated[
+        Int32, Field(ge=0, description="Retries after the first failed attempt; absent: none.")
+    ] = 0
     active_deadline_seconds: Annotated[
         Int32 | None, Field(ge=1, description="Seconds that one attempt may take; absent: no limit.")
     ] = None

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from datacube_flows.api.datacube import GROUP, KIND, VERSION, DataCube, DataCubeSpec
 from datacube_flows.api.schema import Schema, structural_schema
 from datacube_flows.api.status import DataCubeStatus
-from datacube_flows.core.rule import cel_string
+from datacube_flows.core.kinds import KINDS
+from datacube_flows.core.rule import DIRECTION_AT, cel_string
 from datacube_flows.core.rules import RULES
 
 if TYPE_CHECKING:
+    from datacube_flows.core.kinds import Direction, Option
     from datacube_flows.core.rule import Rule
 
 PLURAL: Final = "datacubes"
@@ -82,10 +84,22 @@ def make_schema() -> Schema:
             "status": structural_schema(DataCubeStatus),
         },
     }
+    for end, direction in DIRECTION_AT.items():
+        schema_at(schema, f"{end}.options")["description"] += f"\n{_options_help(direction)}"
     for rule in RULES:
         for at in rule.at if rule.cel else ():
             schema_at(schema, at).setdefault("x-kubernetes-validations", []).append(_validation(rule))
     return schema
+
+
+def _options_help(direction: Direction) -> str:
+    """The options that a store has at the end where it stands for this direction, for `kubectl explain`."""
+    kinds = [kind for kind in KINDS if kind.direction is direction]
+    return "\n".join(f"{kind.store}:\n" + "\n".join(map(_option_help, kind.options)) for kind in kinds)
+
+
+def _option_help(option: Option) -> str:
+    return f"- {option.name}{' (required)' if option.required else ''}: {option.help}"
 
 
 def schema_at(schema: Schema, path: str) -> Schema:

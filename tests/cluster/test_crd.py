@@ -13,7 +13,7 @@ from datacube_flows.api.datacube import API_VERSION, MAX_ENV, MAX_EXTRA_ARGS, MA
 from datacube_flows.api.status import DataCubeStatus
 from datacube_flows.api.wire import MAX_VALUE
 from datacube_flows.core.crd import PLURAL, make_crd
-from datacube_flows.core.kinds import kind_named
+from datacube_flows.core.kinds import KINDS, Direction, kind_named
 from tests.cluster.crd_documents import model_paths
 from tests.core.rule_documents import OPTIONS, document
 
@@ -92,6 +92,17 @@ def children_of(path: str) -> set[str]:
     known = model_paths(DataCubeSpec, "datacube.spec") | model_paths(DataCubeStatus, "datacube.status")
     plain = {p.replace("[]", "") for p in known}
     return {p for p in plain if p.rpartition(".")[0] == path}
+
+
+@pytest.mark.parametrize(("end", "direction"), [("source", Direction.DOWNLOAD), ("sink", Direction.UPLOAD)])
+def test_explain_lists_the_options_of_each_store(crd_api: Cluster, end: str, direction: Direction) -> None:
+    text = crd_api.kubectl("explain", f"datacube.spec.{end}.options")
+    said = " ".join(text.split())
+    for kind in (kind for kind in KINDS if kind.direction is direction):
+        listed = said.split(f" {kind.store}: - ")[1]
+        for option in kind.options:
+            required = " (required)" if option.required else ""
+            assert f"{option.name}{required}: {option.help}" in listed, text
 
 
 def test_explain_knows_every_field(crd_api: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from tests.core.rule_table import GOOD, ROWS, Row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.cluster.cluster import Cluster
     from tests.cluster.crd_client import CubeClient
     from tests.cluster.crd_documents import Document
 
@@ -143,6 +145,17 @@ def test_refusal_never_shows_the_value_of_an_option(cubes: CubeClient, name: str
 def test_documents_of_the_table_get_the_same_verdict_from_both(cubes: CubeClient) -> None:
     documents = [row.document for row in ROWS] + list(GOOD.values()) + list(EXAMPLES.values())
     assert_agreement(cubes, documents)
+
+
+def test_kubectl_shows_all_that_is_wrong_at_once(crd_api: Cluster) -> None:
+    cube = document("s3-upload", {"s3-uri": "bucket"}, manner={"sync": True}, subPath="../data")
+    done = crd_api.try_kubectl("apply", "-f", "-", text=json.dumps(cube))
+    assert done.returncode == 1
+    head, *lines = done.stderr.strip().splitlines()
+    assert head.startswith('The DataCube "s3-upload" is invalid')
+    at = ("spec.source.pvc.subPath", "spec.sink.options[1].value", "spec.executor.options.sync")
+    assert sorted(line.split(": ")[0] for line in lines) == sorted(f"* {path}" for path in at)
+    assert all(violation in done.stderr for violation in ("s3://bucket/path", "'..'", "s3 download"))
 
 
 SEED = 20260101
