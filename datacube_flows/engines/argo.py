@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hera.workflows import models as m
@@ -31,6 +30,7 @@ from datacube_flows.core.manifests import (
     make_provisioner,
 )
 from datacube_flows.core.retry import BACKOFF_CAP_SECONDS, BACKOFF_FACTOR, BACKOFF_FIRST_SECONDS, EXIT_PERMANENT
+from datacube_flows.engines.argo_accounts import DEFAULTS, ArgoSettings
 from datacube_flows.engines.argo_text import check_no_braces, protect_container
 
 if TYPE_CHECKING:
@@ -73,25 +73,6 @@ PROVISION_RETRIES: Final = 5
 PROVISION_SECONDS: Final = 600
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class ArgoSettings:
-    """What an installation decides about Argo.
-
-    Attributes:
-        runner_account: service account of attempts, for Argo's own container beside them (`workflowtaskresults: create,
-            patch`); a document's `serviceAccountName` takes its place, and needs the same rights.
-        provisioner_account: that of the step which makes the claim (also `persistentvolumeclaims: get, create`).
-        ttl_seconds: how long a run's workflow and pods are kept after its end.
-    """
-
-    runner_account: str = "datacube-runner"
-    provisioner_account: str = "datacube-provisioner"
-    ttl_seconds: int = 86400
-
-
-DEFAULTS: Final = ArgoSettings()
 
 
 class LostFields(Exception):

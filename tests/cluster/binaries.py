@@ -61,7 +61,7 @@ def locked(file: Path) -> Iterator[None]:
 
 def _build(module: Module, target: Path, environ: Mapping[str, str]) -> None:
     """Builds beside the target and renames, so that the target is whole or not there."""
-    go = _find_go(environ)
+    go = find_go(environ)
     say(f"building {module.name} {module.version}: {', '.join(module.programs)}")
     say(f"  about {module.minutes} min on {JOBS} cores, once; kept in {target}")
     began = time.monotonic()
@@ -69,17 +69,18 @@ def _build(module: Module, target: Path, environ: Mapping[str, str]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     for program, package in module.programs.items():
-        _run(_command(go, module, package, part / program), module.folder, environ)
+        run_build(build_command(go, module, package, part / program), module.folder, environ)
     part.rename(target)
     say(f"  built in {time.monotonic() - began:.0f} s")
 
 
-def _command(go: str, module: Module, package: str, file: Path) -> list[str]:
+def build_command(go: str, module: Module, package: str, file: Path) -> list[str]:
+    """Returns the command that builds a package of the module to a file."""
     flags = ["-p", str(JOBS), "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", module.linker_flags]
     return [*DIES_WITH_US, "nice", "-n", "10", go, "build", *flags, "-o", str(file), package]
 
 
-def _run(command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
+def run_build(command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
     """Runs the build, and says now and then that it still does."""
     env = {**environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     began = time.monotonic()
@@ -93,7 +94,8 @@ def _run(command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
         raise ClusterError(f"the build of {command[-1]} failed: see above; the next try goes on from here")
 
 
-def _find_go(environ: Mapping[str, str]) -> str:
+def find_go(environ: Mapping[str, str]) -> str:
+    """Returns the Go to build with."""
     path = os.pathsep.join([environ.get("PATH", ""), "/usr/local/go/bin", "/usr/lib/go/bin"])
     go = shutil.which("go", path=path)
     if go is None:

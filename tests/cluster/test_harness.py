@@ -19,7 +19,7 @@ from tests.cluster.images import write_archive
 from tests.cluster.places import Places, places_from, write_changed
 from tests.cluster.process import Process, Roster, start_of, wait_for
 from tests.cluster.traces import Before, remaining_traces
-from tests.cluster.versions import KUBERNETES, MODULES
+from tests.cluster.versions import ARGO, KUBERNETES, MODULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.t0
-@pytest.mark.parametrize("module", MODULES["whole"], ids=lambda m: m.name)
+@pytest.mark.parametrize("module", [*MODULES["whole"], ARGO], ids=lambda m: m.name)
 def test_module_pins_what_it_builds(module: Module) -> None:
     sums = (module.folder / "go.sum").read_text()
     path = next(p for p in _prefixes(module.packages[0]) if f"{p} {module.version} h1:" in sums)

@@ -75,6 +75,8 @@ class Module:
 KUBERNETES = Module("kubernetes", "5 to 8", version_package="k8s.io/component-base/version")
 ETCD = Module("etcd", "1/2 to 1", names=(("v3", "etcd"),))
 LOCAL_PATH = Module("local-path", "1 to 1 1/2")
+ARGO = Module("argo", "2 to 4")
+"""Of no tier: built when a test asks for it, from a copy of the module that is mended first (`argo_build`)."""
 
 MODULES = {
     "api": (ETCD, KUBERNETES),
