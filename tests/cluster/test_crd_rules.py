@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from datacube_flows.api.datacube import DataCubeSpec
 from datacube_flows.core.kinds import KINDS
@@ -25,6 +26,7 @@ from tests.cluster.crd_documents import (
 from tests.cluster.crd_verdicts import DUPLICATE, IN_CRD, disagreements
 from tests.core.rule_documents import CONFIG, OPTIONS, SECRET, TEMPLATE, document
 from tests.core.rule_table import GOOD, ROWS, Row
+from tests.core.test_crd_cel import documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +173,15 @@ POOL: tuple[Any, ...] = (
 
 def test_mutated_documents_get_the_same_verdict_from_both(cubes: CubeClient) -> None:
     assert_agreement(cubes, list(mutations()))
+
+
+@settings(
+    max_examples=300, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+@given(cube=documents())
+def test_made_up_documents_get_the_same_verdict_from_both(cubes: CubeClient, cube: Document) -> None:
+    answer = cubes.check(cube)
+    assert disagreements(cube, answer) == [], answer.message or "accepted"
 
 
 def mutations() -> Iterator[Document]:
