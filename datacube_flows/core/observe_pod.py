@@ -39,7 +39,7 @@ NODE_WORDS: Final = {
     "SysctlForbidden": (Reason.POD_REJECTED, "nodes refuse the pod"),
     "AppArmor": (Reason.POD_REJECTED, "nodes refuse the pod"),
 }
-"""`status.reason` of a failed pod -> why the attempt ended. Evicted: another node, or the same one later, may take it."""
+"""`status.reason` of a failed pod -> why the attempt ended. Evicted: another node, or this one later, may take it."""
 
 DISRUPTIONS: Final = {
     "DeletionByTaintManager": (Reason.NODE_LOST, "the node is not to be reached, or was tainted"),

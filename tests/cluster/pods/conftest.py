@@ -1,0 +1,44 @@
+"""Fixtures of the attempts in a whole cluster: the image, and a namespace that no credential may be seen in."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.image_build import transfer_image
+from tests.cluster.pods.bench import made_bench
+from tests.cluster.pods.observed import Observed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.image_build import BuiltImage
+    from tests.cluster.pods.bench import Bench
+
+RECORD = "DATACUBE_RECORD"
+"""Set, the tests write what the cluster shows into the fixtures; else they compare it with them."""
+
+
+@pytest.fixture(scope="session")
+def image(own_cluster: Cluster, cluster_cache: Path) -> BuiltImage:
+    """The transfer image, in the cluster."""
+    return transfer_image(own_cluster, cluster_cache, os.environ)
+
+
+@pytest.fixture(scope="session")
+def bench(own_cluster: Cluster, image: BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Where attempts run; at the end no object, event, log and volume holds a credential."""
+    with made_bench(own_cluster, image.name, tmp_path_factory.mktemp("servers")) as made:
+        yield made
+        leaks = made.leaks()
+    assert not leaks, f"secrets are to be seen: {leaks}"
+
+
+@pytest.fixture(scope="session")
+def observed(bench: Bench) -> Observed:
+    """Records or compares what the API shows."""
+    return Observed(bench, records=RECORD in os.environ)

