@@ -57,9 +57,12 @@ fmt: install ## Format the code, and mend what the linter can
 generate: install ## Write the generated files anew: CRD, manifests of the examples, tables of the README
 	$(BIN)/python -m tests.generate
 
-lock: install ## Resolve the dependencies anew
-	$(BIN)/uv pip compile pyproject.toml --extra all --group test --group check --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --quiet -o requirements.lock
+RESOLVE := pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header --quiet
+
+lock: install ## Resolve the dependencies anew: all of them, and those of the transfer image among them
+	$(BIN)/uv $(RESOLVE) --extra all --group test --group check --upgrade -o requirements.lock
+	$(BIN)/uv $(RESOLVE) --extra transfer --constraints requirements.lock -o operator/deploy/transfer.lock
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -93,7 +93,6 @@ ONCE_EACH = AfterValidator(_once_each)
 """For a list whose entries the API server tells apart by their names: no two have the same."""
 
 ATOMIC = {"x-kubernetes-list-type": "atomic"}
-SET = {"x-kubernetes-list-type": "set"}
 BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
