@@ -1,13 +1,16 @@
 """Requests to the API server, with objects as plain dicts: one method a verb, one error a kind of failure.
 
 Built on the transport of `kubernetes.aio` (TLS, tokens and their refresh); its models are not used. Every write asks
-the fence first and is given up before the fence closes, so that none of ours arrives after another replica took over.
+the fence first and is given up before the fence closes. What was already on its way, or with a process that is frozen
+between the question and the sending, may still arrive: so names are the same in every replica, and creates are safe
+to repeat.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -17,10 +20,10 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from datacube_operator.errors import Unavailable, error_from_status
+from datacube_operator.errors import Silent, Unavailable, error_from_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from datacube_operator.fence import Fence
@@ -134,8 +137,7 @@ class Client:
             labels: a label selector.
             version: the resourceVersion to go on from.
             seconds: after which the server ends the watch.
-            idle_seconds: without a byte, after which the connection counts as dead (`Unavailable`); bookmarks come
-                about once a minute.
+            idle_seconds: without a byte, after which `Silent` is raised.
         """
         query = _set({"labelSelector": labels, "resourceVersion": version, "timeoutSeconds": str(max(1, int(seconds)))})
         query |= {"watch": "true", "allowWatchBookmarks": "true"}
@@ -144,9 +146,12 @@ class Client:
         with _mapped(request):
             async with self._send(request, timeout) as response:
                 yield WatchEvent("OPENED", {})
-                async for line in _lines(response.content.iter_any()):
-                    told = json.loads(line)
-                    yield WatchEvent(told["type"], told["object"])
+                try:
+                    async for line in _lines(response.content.iter_any()):
+                        told = json.loads(line)
+                        yield WatchEvent(told["type"], told["object"])
+                except aiohttp.SocketTimeoutError as error:
+                    raise Silent(str(request), 0, "Silent") from error
 
     async def create(self, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
         """Makes the object; raises `AlreadyExists` where its name is taken."""
@@ -175,7 +180,7 @@ class Client:
         subresource: str | None = None,
     ) -> Object:
         """Changes the object: a mapping is a merge patch, a sequence a JSON patch."""
-        kind = "merge-patch" if hasattr(body, "keys") else "json-patch"
+        kind = "merge-patch" if isinstance(body, Mapping) else "json-patch"
         path = resource.path(namespace, name, subresource)
         return await self._write(_Request("PATCH", "patch", path, _MANAGED, body, f"application/{kind}+json"))
 

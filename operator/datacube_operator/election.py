@@ -72,11 +72,13 @@ class Election:
         """Gives the lease back if it is held, so that another replica starts at once; when all writes have ended."""
         self._fence.close()
         self._metrics.leader.set(0)
-        if self._seen is None or self._seen.holder != self._identity:
+        if not self.acquired.is_set():
             return
         try:
-            await self._client.replace(LEASES, self._namespace, release(self._seen.lease, self._clock.utc()))
-            log.info("lease released", lease=self._name, identity=self._identity)
+            lease = await self._client.get(LEASES, self._namespace, self._name)  # a renewal may have been cut short
+            if Seen(lease, self._clock.now()).holder == self._identity:
+                await self._client.replace(LEASES, self._namespace, release(lease, self._clock.utc()))
+                log.info("lease released", lease=self._name, identity=self._identity)
         except ApiError as error:
             log.warning("lease not released; it runs out by itself", lease=self._name, error=str(error))
 
@@ -134,7 +136,6 @@ class Election:
 
     def _lose(self, why: str) -> NoReturn:
         self._fence.close()
-        self._seen = None
         self._metrics.leader.set(0)
         log.warning("lease lost", lease=self._name, identity=self._identity, why=why)
         raise LeadershipLost(f"the lease {self._name} was lost: {why}")

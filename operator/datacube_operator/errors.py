@@ -14,6 +14,7 @@
         │   ├── Invalid               422: the object breaks its schema
         │   ├── TooManyRequests       429: come again after `retry_after`
         │   └── Unavailable           5xx, no connection, no answer in time
+        │       └── Silent            an open watch said nothing for long: nothing happened, or it is dead
         ├── NotLeader                 a write was stopped: another replica may be writing
         ├── LeadershipLost            the lease could not be held; the process ends
         ├── PermanentError            this object cannot be reconciled until it changes
@@ -86,6 +87,10 @@ class TooManyRequests(ApiError):
 
 class Unavailable(ApiError):
     """5xx, no connection, or no answer in time: nothing is known about what became of the request."""
+
+
+class Silent(Unavailable):
+    """An open watch said nothing for long."""
 
 
 class NotLeader(OperatorError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from datacube_operator.backoff import Backoff, Failures
 from datacube_operator.clock import sleep
-from datacube_operator.errors import ApiError, Gone, Unavailable, error_from_status
+from datacube_operator.errors import ApiError, Gone, Silent, Unavailable, error_from_status
 from datacube_operator.logs import log
 from datacube_operator.store import Store, object_key, trim
 
@@ -37,7 +37,8 @@ class WatchTiming:
 
     seconds: float = 300.0
     idle_seconds: float = 70.0
-    """The API server sends a bookmark about once a minute; a stream that is silent for longer is dead."""
+    """After so long a silence a new watch tells whether the old one was dead. An API server may send a bookmark a
+    minute, and sends none while nothing of a kind has changed since it started: silence alone is no failure."""
 
     page: int = 500
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.5, cap=30.0, jitter=0.5))
@@ -106,6 +107,8 @@ class Informer:
                 if not self._version:
                     await self._list()
                 await self._watch()
+            except Silent:
+                self._count("Silent")
             except ApiError as error:
                 if isinstance(error, Gone):
                     self._version = ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from datacube_operator.election import Election
     from datacube_operator.events import Recorder
     from datacube_operator.informer import Informer
+
+EVENT_SECONDS: Final = 1.0
+"""How long an end waits for events to be written; status says the same."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Runtime:
                     controller.stop()
                 if started.is_set():
                     await asyncio.wait([leading], timeout=self.stop_seconds)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self.recorder.written(), EVENT_SECONDS)
                 for task in (leading, *background):
                     task.cancel()
         finally:

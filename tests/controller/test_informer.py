@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from datacube_operator.backoff import Backoff
 from datacube_operator.client import Page, WatchEvent
-from datacube_operator.errors import Gone, TooManyRequests, Unavailable
+from datacube_operator.errors import Gone, Silent, TooManyRequests, Unavailable
 from datacube_operator.informer import Informer, WatchTiming
 from datacube_operator.metrics import Metrics
 from datacube_operator.resource import PODS
@@ -178,6 +178,14 @@ async def test_watch_goes_on_from_where_it_was_when_the_connection_is_lost(desk:
     await desk.start()
     await desk.clock.pass_(1)
     assert [r[:2] for r in desk.script.requests] == [("list", ""), ("watch", "10"), ("watch", "11")]
+
+
+async def test_silent_watch_is_made_anew_at_once_and_is_no_failure(desk: Desk) -> None:
+    desk.script.pages = [page(version=10)]
+    desk.script.streams = [[OPENED, 70.0, Silent("watch", 0, "Silent")], [OPENED, 70.0, Silent("watch", 0, "Silent")]]
+    await desk.start()
+    assert desk.script.requests == [("list", "", 0), *(("watch", "10", t) for t in (0, 70, 140))]
+    assert desk.informer.is_ready()
 
 
 async def test_server_that_is_busy_is_left_alone_as_long_as_it_asks(desk: Desk) -> None:

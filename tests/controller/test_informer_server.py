@@ -124,6 +124,8 @@ async def test_informer_notices_a_stream_that_is_open_and_dead(api: Cluster, nam
         assert seen.names() == []
         await until(lambda: seen.names() == ["a"], seconds=4)
         assert len(line.proxy.times_of(LIST)) == 1
+        labels = {"resource": "datacubes", "reason": "Silent"}
+        assert line.metrics.registry.get_sample_value("datacube_watch_restarts_total", labels) == 1
 
 
 async def test_informer_leaves_a_busy_server_alone_as_long_as_it_asks(

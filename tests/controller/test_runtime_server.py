@@ -68,11 +68,15 @@ class Replica:
             timing=TIMING,
         )
         self.runtime = Runtime([self.informer], [self.controller], self.election, self.recorder)
-        self.stop = asyncio.Event()
+        self.stop, self.gate = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+        self.at_gate: list[str] = []
         self.task = asyncio.create_task(self.runtime.run(self.stop))
 
     async def mark(self, key: str) -> Result:
         namespace, name = split_key(key)
+        self.at_gate.append(key)
+        await self.gate.wait()
         cube = self.informer.store.get(key)
         if cube is not None and "mark" not in (cube["metadata"].get("labels") or {}):
             await self.client.patch(DATACUBES, namespace, name, {"metadata": {"labels": {"mark": self.name}}})
@@ -112,6 +116,24 @@ async def test_standby_is_warm_and_goes_on_when_the_leader_stops(api: Cluster, n
             await wait_for_marks(client, namespace, ["one", "two"])
             two.stop.set()
             await two.task
+
+
+async def test_replica_that_is_stopped_ends_what_it_began_and_gives_the_lease_back(
+    api: Cluster, namespace: str
+) -> None:
+    async with direct(api) as client, replica("one", client, namespace) as one:
+        one.gate.clear()
+        await client.create(DATACUBES, namespace, make_cube("a"))
+        await until(lambda: one.at_gate == [f"{namespace}/a"])
+        one.stop.set()
+        await client.create(DATACUBES, namespace, make_cube("b"))
+        await asyncio.sleep(0.3)
+        assert not one.task.done()
+        one.gate.set()
+        await asyncio.wait_for(one.task, 5)
+        assert await marks(client, namespace) == ["one", ""]
+        assert len((await client.list(EVENTS, namespace)).items) == 1
+        assert (await client.get(LEASES, namespace, "leader"))["spec"]["holderIdentity"] == ""
 
 
 async def test_replica_whose_lease_is_stolen_ends_and_writes_nothing_more(api: Cluster, namespace: str) -> None:
