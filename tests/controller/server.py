@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from kubernetes.aio.client import ApiClient
+
     from tests.cluster.cluster import Cluster
 
 CLOCK = SystemClock()
@@ -43,6 +45,7 @@ def make_cube(name: str, **metadata: Any) -> dict[str, Any]:
 class Line:
     """A client, and the proxy that it goes through."""
 
+    connection: ApiClient
     client: Client
     proxy: ApiProxy
     metrics: Metrics
@@ -55,7 +58,7 @@ async def line_to(api: Cluster, folder: Path, fence: Fence | None = None) -> Asy
     async with start_api_proxy(api.kubeconfig) as proxy:
         kubeconfig = write_kubeconfig(folder / f"kubeconfig-{id(proxy)}", proxy.url)
         async with connect(kubeconfig) as connection:
-            yield Line(Client(connection, fence or Fence.none(CLOCK), metrics), proxy, metrics)
+            yield Line(connection, Client(connection, fence or Fence.none(CLOCK), metrics), proxy, metrics)
 
 
 @asynccontextmanager

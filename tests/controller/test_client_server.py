@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from datacube_operator import errors
+from datacube_operator.client import connect
 from datacube_operator.clock import SystemClock
 from datacube_operator.fence import Fence
 from datacube_operator.resource import DATACUBES, LEASES, PODS
@@ -73,8 +74,8 @@ async def test_client_tells_the_failures_of_writes_apart(api: Cluster, namespace
 
 async def test_client_is_told_what_it_may_not_do(api: Cluster, namespace: str, tmp_path: Path) -> None:
     authority = Authority(api.kubeconfig.parent / "pki")
-    async with direct(api) as admin:
-        url = admin._api.configuration.host
+    async with connect(api.kubeconfig) as admin:
+        url = admin.configuration.host
     nobody = authority.kubeconfig(tmp_path / "nobody", url, authority.issue("nobody", user="nobody"))
     async with direct(api, nobody) as client:
         with pytest.raises(errors.Forbidden):
@@ -90,8 +91,8 @@ async def test_client_speaks_as_its_pods_service_account(
     api.kubectl("create", "rolebinding", "pods", *bound)
     token = tmp_path / "token"
     token.write_text(api.kubectl("create", "token", "operator", f"--namespace={namespace}"))
-    async with direct(api) as admin:
-        url = urlsplit(admin._api.configuration.host)
+    async with connect(api.kubeconfig) as admin:
+        url = urlsplit(admin.configuration.host)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(url.hostname))
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(url.port))
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))

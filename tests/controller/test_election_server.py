@@ -53,7 +53,7 @@ class Replica:
 async def replica(name: str, api: Cluster, namespace: str, folder: Path) -> AsyncIterator[Replica]:
     fence = Fence(CLOCK)
     async with line_to(api, folder, fence) as line:
-        unfenced = Client(line.client._api, Fence.none(CLOCK), line.metrics)
+        unfenced = Client(line.connection, Fence.none(CLOCK), line.metrics)
         election = Election(
             unfenced,
             fence,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from datacube_operator.client import Client
+from datacube_operator.client import Client, connect
 from datacube_operator.controller import Controller, Result
 from datacube_operator.election import Election
 from datacube_operator.errors import LeadershipLost, NotLeader
@@ -85,11 +85,12 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica(name: str, client: Client, namespace: str) -> AsyncIterator[Replica]:
-    made = Replica(name, client._api, namespace)
-    yield made
-    made.task.cancel()
-    await asyncio.gather(made.task, return_exceptions=True)
+async def replica(name: str, api: Cluster, namespace: str) -> AsyncIterator[Replica]:
+    async with connect(api.kubeconfig) as connection:
+        made = Replica(name, connection, namespace)
+        yield made
+        made.task.cancel()
+        await asyncio.gather(made.task, return_exceptions=True)
 
 
 async def marks(client: Client, namespace: str) -> list[str]:
@@ -104,10 +105,10 @@ async def wait_for_marks(client: Client, namespace: str, expected: list[str]) ->
 
 
 async def test_standby_is_warm_and_goes_on_when_the_leader_stops(api: Cluster, namespace: str) -> None:
-    async with direct(api) as client, replica("one", client, namespace) as one:
+    async with direct(api) as client, replica("one", api, namespace) as one:
         await client.create(DATACUBES, namespace, make_cube("a"))
         await wait_for_marks(client, namespace, ["one"])
-        async with replica("two", client, namespace) as two:
+        async with replica("two", api, namespace) as two:
             await until(lambda: list(two.informer.store) == [f"{namespace}/a"])
             assert all(check() for check in two.runtime.checks.values())
             one.stop.set()
@@ -121,7 +122,7 @@ async def test_standby_is_warm_and_goes_on_when_the_leader_stops(api: Cluster, n
 async def test_replica_that_is_stopped_ends_what_it_began_and_gives_the_lease_back(
     api: Cluster, namespace: str
 ) -> None:
-    async with direct(api) as client, replica("one", client, namespace) as one:
+    async with direct(api) as client, replica("one", api, namespace) as one:
         one.gate.clear()
         await client.create(DATACUBES, namespace, make_cube("a"))
         await until(lambda: one.at_gate == [f"{namespace}/a"])
@@ -137,7 +138,7 @@ async def test_replica_that_is_stopped_ends_what_it_began_and_gives_the_lease_ba
 
 
 async def test_replica_whose_lease_is_stolen_ends_and_writes_nothing_more(api: Cluster, namespace: str) -> None:
-    async with direct(api) as client, replica("one", client, namespace) as one:
+    async with direct(api) as client, replica("one", api, namespace) as one:
         await client.create(DATACUBES, namespace, make_cube("a"))
         await wait_for_marks(client, namespace, ["one"])
         await client.patch(LEASES, namespace, "leader", {"spec": {"holderIdentity": "thief"}})
