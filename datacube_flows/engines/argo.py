@@ -52,6 +52,9 @@ RUN: Final = "run"
 PROVISION: Final = "provision"
 """Argument: `false` leaves out the step that makes the claim, and the seconds that it takes."""
 
+ATTEMPT_NUMBER: Final = "{{=asInt(retries) + 1}}"
+"""Argo counts retries from 0; an attempt is counted from 1, and stays so when a pod before it was lost."""
+
 MAX_NAME: Final = 63
 CUBE_IN_WORKFLOW: Final = 40
 TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where Kubernetes mounts it
@@ -215,7 +218,11 @@ def _provision(plan: TransferPlan, installation: Installation, settings: ArgoSet
 def _template(plan: TransferPlan, foreign: dict[str, Any], *, retries: int) -> m.Template:
     """A template that runs a pod: what is written for Kubernetes, and around it what is Argo's."""
     protected = foreign | {"container": protect_container(foreign["container"])}
-    pod_labels = _lasting_labels(plan) | {labels.STEP: foreign["name"], labels.RUN: _input(RUN)}
+    pod_labels = _lasting_labels(plan) | {
+        labels.STEP: foreign["name"],
+        labels.RUN: _input(RUN),
+        labels.ATTEMPT: ATTEMPT_NUMBER,
+    }
     return _typed(m.Template, protected, "pod").model_copy(
         update={
             "metadata": m.Metadata(labels=pod_labels, annotations=dict(POD_ANNOTATIONS)),

@@ -57,6 +57,9 @@ SETTINGS: dict[str, Any] = {
 }
 """All that a document may say of the pod."""
 
+OWN_LABELS = {labels.RUN: "{{inputs.parameters.run}}", labels.ATTEMPT: "{{=asInt(retries) + 1}}"}
+"""What differs between the pods of a template."""
+
 DROPPED = {"restartPolicy", "automountServiceAccountToken"}
 """Fields of a pod that Argo sets itself; the token's folder is covered in the attempt instead."""
 
@@ -76,7 +79,7 @@ def assert_parity(plan: TransferPlan, installation: Installation) -> None:
     """Every field of the pod is in the template under its name, or in the patch, or known to be Argo's own."""
     template, pod = templates_of(plan, installation)["transfer"], make_pod(plan, installation, name="p")
     spec, patch = pod["spec"], json.loads(template["podSpecPatch"])
-    assert template["metadata"]["labels"] == pod["metadata"]["labels"] | {labels.RUN: "{{inputs.parameters.run}}"}
+    assert template["metadata"]["labels"] == pod["metadata"]["labels"] | OWN_LABELS
     assert template["metadata"]["annotations"] == pod["metadata"]["annotations"]
     volumes, token = template["volumes"][:-1], template["volumes"][-1]
     assert (volumes, token) == (spec["volumes"], {"name": "no-token", "emptyDir": {}})
@@ -245,6 +248,7 @@ PIECES = st.sampled_from(
 TEXT = st.lists(PIECES, max_size=8).map("".join)
 OWN = {
     "{{inputs.parameters.run}}",
+    "{{=asInt(retries) + 1}}",
     "{{inputs.parameters.provision}} == true",
     *(f"{{{{steps.transfer.outputs.parameters.{name}}}}}" for name in argo.OUTPUTS),
 }
