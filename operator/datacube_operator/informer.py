@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from datacube_operator.backoff import Backoff, Failures
 from datacube_operator.clock import sleep
-from datacube_operator.errors import ApiError, Gone, Silent, Unavailable, error_from_status
+from datacube_operator.errors import ApiError, Gone, NotFound, Silent, Unavailable, error_from_status
 from datacube_operator.logs import log
 from datacube_operator.store import Store, object_key, trim
 
@@ -37,8 +37,8 @@ class WatchTiming:
 
     seconds: float = 300.0
     idle_seconds: float = 70.0
-    """After so long a silence a new watch tells whether the old one was dead. An API server may send a bookmark a
-    minute, and sends none while nothing of a kind has changed since it started: silence alone is no failure."""
+    """After so long a silence a new watch tells whether the old one was dead. Silence alone is no failure: the first
+    bookmark comes after up to two minutes, and none while nothing of a kind has changed since the server started."""
 
     page: int = 500
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.5, cap=30.0, jitter=0.5))
@@ -89,6 +89,7 @@ class Informer:
         self._version = ""  # the last one seen; empty where a list is needed
         self.resource = resource
         self.store = Store(indexes)
+        self.is_served = True  # False once the server said that it has no such kind; it may be installed later
         self.synced = asyncio.Event()
 
     def is_ready(self) -> bool:
@@ -110,8 +111,10 @@ class Informer:
             except Silent:
                 self._count("Silent")
             except ApiError as error:
-                if isinstance(error, Gone):
+                if isinstance(error, Gone | NotFound):
                     self._version = ""
+                if isinstance(error, NotFound):
+                    self._empty()
                 await self._pause(error)
 
     async def _list(self) -> None:
@@ -132,6 +135,16 @@ class Informer:
             self._remove(key)
         self._version = page.version
         self._failing_since = None
+        self.is_served = True
+        self.synced.set()
+
+    def _empty(self) -> None:
+        """Has the store empty, as the cluster is: the kind is not installed, or no longer."""
+        if self.is_served:
+            log.warning("not installed; looked for again and again", resource=str(self.resource))
+        self.is_served = False
+        for key in list(self.store):
+            self._remove(key)
         self.synced.set()
 
     async def _watch(self) -> None:
@@ -191,7 +204,8 @@ class Informer:
         if self._failing_since is None:
             self._failing_since = self._clock.now()
         seconds = max(self._failures.pause(), error.retry_after)
-        log.warning("watch interrupted", resource=str(self.resource), error=str(error), seconds=round(seconds, 1))
+        if self.is_served:
+            log.warning("watch interrupted", resource=str(self.resource), error=str(error), seconds=round(seconds, 1))
         await sleep(self._clock, seconds)
 
     def _count(self, reason: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,19 +22,33 @@ EVENT_SECONDS: Final = 1.0
 
 @dataclass(frozen=True)
 class Runtime:
-    """The parts of one replica."""
+    """The parts of one replica.
+
+    Attributes:
+        informers: of kinds that must be there; the replica is not ready without them.
+        optional: of kinds that may be installed later, or never: those of engines.
+        controllers: run on the replica that leads.
+        election: decides which one that is.
+        recorder: writes events.
+        stop_seconds: how long reconciles that are under way may go on after a stop, before they are cancelled.
+    """
 
     informers: Sequence[Informer]
+    optional: Sequence[Informer]
     controllers: Sequence[Controller]
     election: Election
     recorder: Recorder
     stop_seconds: float = 10.0
-    """How long reconciles that are under way may go on after a stop, before they are cancelled."""
 
     @property
     def checks(self) -> Mapping[str, Callable[[], bool]]:
         """What /readyz asks; a standby is as ready as a leader, since its caches are as warm."""
-        return {str(informer.resource): informer.is_ready for informer in self.informers}
+        needed = {str(informer.resource): informer.is_ready for informer in self.informers}
+        return needed | {str(informer.resource): partial(_is_ready_or_absent, informer) for informer in self.optional}
+
+    @property
+    def _all(self) -> list[Informer]:
+        return [*self.informers, *self.optional]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set, ends what is under way, and gives the lease back.
@@ -44,7 +59,7 @@ class Runtime:
         started = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
-                parts = [*(informer.run() for informer in self.informers), self.recorder.run(), self.election.run()]
+                parts = [*(informer.run() for informer in self._all), self.recorder.run(), self.election.run()]
                 background = [group.create_task(part) for part in parts]
                 leading = group.create_task(self._lead(started))
                 await stop.wait()
@@ -61,10 +76,14 @@ class Runtime:
 
     async def _lead(self, started: asyncio.Event) -> None:
         """Runs the controllers once the caches are filled and the lease is held."""
-        for informer in self.informers:
+        for informer in self._all:
             await informer.synced.wait()
         await self.election.acquired.wait()
         started.set()
         async with asyncio.TaskGroup() as group:
             for controller in self.controllers:
                 group.create_task(controller.run())
+
+
+def _is_ready_or_absent(informer: Informer) -> bool:
+    return informer.is_ready() or not informer.is_served

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from datacube_operator.backoff import Backoff
 from datacube_operator.client import Page, WatchEvent
-from datacube_operator.errors import Gone, Silent, TooManyRequests, Unavailable
+from datacube_operator.errors import Gone, NotFound, Silent, TooManyRequests, Unavailable
 from datacube_operator.informer import Informer, WatchTiming
 from datacube_operator.metrics import Metrics
 from datacube_operator.resource import PODS
@@ -231,6 +231,34 @@ async def test_readiness_is_lost_when_the_server_is_away_and_comes_back_with_it(
     assert not desk.informer.is_ready()
     await desk.clock.pass_(16)
     assert desk.informer.is_ready()
+
+
+async def test_kind_that_is_not_installed_is_an_empty_one_until_it_is(desk: Desk) -> None:
+    desk.script.pages = [NotFound("list", 404, "NotFound"), page(pod("a", 1), version=10)]
+    await desk.start()
+    assert desk.informer.synced.is_set()
+    assert not desk.informer.is_served
+    await desk.clock.pass_(1)
+    assert desk.informer.is_served
+    assert desk.news() == ["n/a"]
+
+
+async def test_kind_that_is_not_installed_is_said_once(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.script.pages = [NotFound("list", 404, "NotFound") for _ in range(10)]
+    await desk.start()
+    await desk.clock.pass_(100)
+    assert 5 <= len(desk.script.requests) < 10
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+async def test_kind_that_is_removed_takes_its_objects_with_it(desk: Desk) -> None:
+    desk.script.pages = [page(pod("a", 1), version=10), NotFound("list", 404, "NotFound")]
+    desk.script.streams = [[OPENED, NotFound("watch", 404, "NotFound")]]
+    await desk.start()
+    await desk.clock.pass_(1)
+    assert desk.news() == ["n/a", "n/a"]
+    assert list(desk.informer.store) == []
+    assert not desk.informer.is_served
 
 
 async def test_ended_watches_are_counted_by_reason(desk: Desk) -> None:

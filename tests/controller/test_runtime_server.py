@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from datacube_operator.backoff import Backoff
 from datacube_operator.client import Client, connect
 from datacube_operator.controller import Controller, Result
 from datacube_operator.election import Election
 from datacube_operator.errors import LeadershipLost, NotLeader
 from datacube_operator.events import Recorder, Words
 from datacube_operator.fence import Fence
-from datacube_operator.informer import Informer
+from datacube_operator.informer import Informer, WatchTiming
 from datacube_operator.lease import LeaseTiming
 from datacube_operator.metrics import Metrics
 from datacube_operator.queue import Queue
-from datacube_operator.resource import DATACUBES, EVENTS, LEASES
+from datacube_operator.resource import DATACUBES, EVENTS, LEASES, Resource
 from datacube_operator.runtime import Runtime
 from datacube_operator.store import split_key
 
@@ -40,7 +41,23 @@ pytestmark = [pytest.mark.t2, pytest.mark.anyio]
 
 ROOT = Path(__file__).parents[2]
 TIMING = LeaseTiming(duration_seconds=3, write_seconds=2, retry_seconds=0.3)
+QUICK = WatchTiming(backoff=Backoff(first=0.1, cap=0.5))
 MANY = 2000
+
+CUPS = Resource("tea.test", "v1", "cups")
+CUPS_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "cups.tea.test"},
+    "spec": {
+        "group": "tea.test",
+        "names": {"kind": "Cup", "plural": "cups"},
+        "scope": "Namespaced",
+        "versions": [
+            {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}},
+        ],
+    },
+}
 
 
 class Replica:
@@ -67,7 +84,8 @@ class Replica:
             metrics=metrics,
             timing=TIMING,
         )
-        self.runtime = Runtime([self.informer], [self.controller], self.election, self.recorder)
+        self.cups = Informer(self.client, CUPS, CLOCK, metrics, namespace=namespace, timing=QUICK)
+        self.runtime = Runtime([self.informer], [self.cups], [self.controller], self.election, self.recorder)
         self.stop, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.at_gate: list[str] = []
@@ -117,6 +135,20 @@ async def test_standby_is_warm_and_goes_on_when_the_leader_stops(api: Cluster, n
             await wait_for_marks(client, namespace, ["one", "two"])
             two.stop.set()
             await two.task
+
+
+async def test_replica_works_without_a_kind_that_is_installed_later(api: Cluster, namespace: str) -> None:
+    async with direct(api) as client, replica("one", api, namespace) as one:
+        await client.create(DATACUBES, namespace, make_cube("a"))
+        await wait_for_marks(client, namespace, ["one"])
+        assert not one.cups.is_served
+        assert all(check() for check in one.runtime.checks.values())
+        api.apply(CUPS_CRD)
+        await until(lambda: one.cups.is_served)
+        api.apply({"apiVersion": "tea.test/v1", "kind": "Cup", "metadata": {"name": "c", "namespace": namespace}})
+        await until(lambda: list(one.cups.store) == [f"{namespace}/c"])
+        api.kubectl("delete", "crd", "cups.tea.test", "--wait=false")
+        await until(lambda: list(one.cups.store) == [] and not one.cups.is_served)
 
 
 async def test_replica_that_is_stopped_ends_what_it_began_and_gives_the_lease_back(
@@ -171,10 +203,11 @@ async def test_events_are_stored_and_counted_by_the_server(api: Cluster, namespa
 
 WATCH_ALL = """
 import asyncio, json, pathlib, re, sys, time
+from datacube_operator.backoff import Backoff
 from datacube_operator.client import Client, connect
 from datacube_operator.clock import SystemClock
 from datacube_operator.fence import Fence
-from datacube_operator.informer import Informer
+from datacube_operator.informer import Informer, WatchTiming
 from datacube_operator.metrics import Metrics
 from datacube_operator.resource import DATACUBES
 
