@@ -98,7 +98,7 @@ def judge(seen: Observation) -> Verdict:
     if seen.waiting and not _has_started(seen):
         reason, message = seen.waiting
         return Verdict(Phase.SUSPENDED if reason is Reason.SUSPENDED else Phase.PENDING, reason, message)
-    if seen.attempts:
+    if _has_started(seen) or (last and last.phase is not PodPhase.PENDING):
         return Verdict(Phase.RUNNING, Reason.TRANSFERRING)
     return Verdict(Phase.PENDING)
 

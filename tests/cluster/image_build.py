@@ -37,6 +37,9 @@ BASE_PACKAGES = ("git", "git-lfs", "python3", "python3-venv", "ca-certificates")
 NOT_IN_BASE = ("doc", "man", "locale", "info")
 """Folders below /usr/share that slim images leave out."""
 
+KEPT_ARCHIVES = 3
+"""Of each target; more than one, since another run of the tests may be about to load an older one."""
+
 KEPT_IMAGES = 40
 """How many images, those between the Dockerfile's lines included, are kept before all are thrown away."""
 
@@ -90,9 +93,8 @@ def _build(image: BuiltImage, target: str, folder: Path, environ: Mapping[str, s
     with tempfile.TemporaryDirectory(prefix="datacube-image-") as scratch:
         context = _make_context(Path(scratch), environ)
         _Buildah(folder / "layers", environ).build(image, target, context, base, wheels)
-    for old in folder.glob(f"{target}-*.tar"):
-        if old != image.archive:
-            old.unlink()
+    for old in sorted(folder.glob(f"{target}-*.tar"), key=lambda file: file.stat().st_mtime)[:-KEPT_ARCHIVES]:
+        old.unlink()
     say(f"  {image.archive.stat().st_size / 1e6:.0f} MB, in {time.monotonic() - began:.0f} s")
 
 

@@ -72,6 +72,10 @@ class Bench:
         document["spec"].setdefault("executor", {}).update(executor)
         return document
 
+    def address(self, url: str) -> str:
+        """Returns the URL of a server here as pods say it."""
+        return url.replace(LOOPBACK, self.cluster.bridge_address)
+
     def plan(self, document: Document) -> TransferPlan:
         """Returns what is to be done for a document."""
         return make_plan(validate(document, allowed_schemes=HTTP), Policy(allowed_schemes=HTTP))

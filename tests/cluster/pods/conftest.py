@@ -24,9 +24,15 @@ RECORD = "DATACUBE_RECORD"
 
 
 @pytest.fixture(scope="session")
-def image(own_cluster: Cluster, cluster_cache: Path) -> BuiltImage:
+def build_environment() -> dict[str, str]:
+    """Where pip, uv and apt find their settings: the environment as it is outside of tests."""
+    return dict(os.environ)
+
+
+@pytest.fixture(scope="session")
+def image(own_cluster: Cluster, cluster_cache: Path, build_environment: dict[str, str]) -> BuiltImage:
     """The transfer image, in the cluster."""
-    return transfer_image(own_cluster, cluster_cache, os.environ)
+    return transfer_image(own_cluster, cluster_cache, build_environment)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,8 +53,13 @@ CLAIM = "many"
 
 @pytest.fixture(scope="module")
 def claim(bench: Bench) -> None:
-    """Has the shared claim."""
+    """Has the shared claim; and those pods that wait or run for long, so that their time passes beside all others."""
     bench.make_volume(CLAIM)
+    unpulled = bench.pod(download(bench, "unpulled"), "unpulled")
+    unpulled["spec"]["containers"][0] |= {"image": "192.0.2.1/none:1", "imagePullPolicy": "Always"}
+    filler = bench.script("scratchful", "dd if=/dev/zero of=/tmp/file bs=1M count=30 2>&1; sleep 600", CLAIM)
+    next(v for v in filler["spec"]["volumes"] if v["name"] == "scratch")["emptyDir"]["sizeLimit"] = "10Mi"
+    bench.cluster.apply(unpulled, filler)
 
 
 def download(bench: Bench, name: str, example: str = "s3-download", **executor: Any) -> Document:
@@ -100,7 +106,7 @@ def test_attempt_waits_for_a_missing_key(bench: Bench, observed: Observed) -> No
 
 
 def test_value_comes_from_a_config_map_and_optional_references_may_be_absent(bench: Bench) -> None:
-    data = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"uri": f"s3://{BUCKET}/path/subpath"}}
+    data = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"endpoint": bench.address(bench.stage.store.url)}}
     bench.cluster.apply(data | {"metadata": {"name": "places", "namespace": bench.namespace}})
     absent = {"name": "no-such", "key": "k", "optional": True}
     env = [
@@ -108,7 +114,8 @@ def test_value_comes_from_a_config_map_and_optional_references_may_be_absent(ben
         {"name": "FROM_NO_MAP", "valueFrom": {"configMapKeyRef": absent}},
     ]
     document = download(bench, "mapped", env=env)
-    options_of(document)[-1] = {"name": "s3-uri", "valueFrom": {"configMapKeyRef": {"name": "places", "key": "uri"}}}
+    endpoint = next(o for o in options_of(document) if o["name"] == "s3-endpoint")
+    endpoint["valueFrom"] = {"configMapKeyRef": {"name": "places", "key": "endpoint"}}
     seen = bench.run(document, "mapped")
     assert (seen.phase, report_of(seen).files > 0) == (PodPhase.SUCCEEDED, True), seen
 
@@ -182,9 +189,6 @@ def test_image_that_is_not_there_keeps_the_attempt_waiting(bench: Bench, observe
 
 
 def test_image_that_cannot_be_pulled_keeps_the_attempt_waiting(bench: Bench, observed: Observed) -> None:
-    pod = bench.pod(download(bench, "unpulled"), "unpulled")
-    pod["spec"]["containers"][0] |= {"image": "192.0.2.1/none:1", "imagePullPolicy": "Always"}
-    bench.cluster.apply(pod)
     observed.check("image-unreachable", bench.wait("unpulled", is_waiting("ImagePullBackOff")))
 
 
@@ -220,14 +224,26 @@ def test_node_without_room_keeps_the_attempt_waiting(bench: Bench, observed: Obs
     observed.check("no-room", bench.wait("roomless", waiting_reason))
 
 
-def test_volume_that_fills_up_ends_the_run_and_is_named(bench: Bench, observed: Observed) -> None:
+def test_volume_that_is_too_small_ends_the_run_before_a_byte_moves(bench: Bench, observed: Observed) -> None:
     bench.stage.store.put(BUCKET, "big/file.bin", bytes(30_000_000))
     document = bench.document("s3-download", "little")
     options_of(document)[-1]["value"] = f"s3://{BUCKET}/big"
     with small_volume(bench.cluster, "little", bench.namespace, megabytes=20):
         pod = bench.finish(bench.start(document, "little"))
-        observed.check("disk-full", pod)
+        observed.check("disk-too-small", pod)
         bench.cluster.kubectl("delete", "pod", "little", bench.here)
+
+
+def test_volume_that_fills_up_while_files_arrive_ends_the_run(bench: Bench, observed: Observed) -> None:
+    content = random.Random(7).randbytes(30_000_000)  # noqa: S311 - what cannot be packed
+    bench.stage.git.make_repository("user/large", {"large.bin": content})
+    document = bench.document("git-download", "filled")
+    address = next(o for o in options_of(document) if o["name"] == "url")
+    address["value"] = address["value"].replace(GIT_REPOSITORY, "user/large")
+    with small_volume(bench.cluster, "filled", bench.namespace, megabytes=20):
+        pod = bench.finish(bench.start(document, "filled"))
+        observed.check("disk-fills", pod)
+        bench.cluster.kubectl("delete", "pod", "filled", bench.here)
 
 
 def test_attempt_whose_pod_is_deleted_is_told_to_end(bench: Bench, observed: Observed) -> None:
@@ -260,10 +276,7 @@ def test_attempt_whose_pod_is_evicted_says_so(bench: Bench, observed: Observed) 
 
 
 def test_attempt_that_fills_its_scratch_folder_is_evicted(bench: Bench, observed: Observed) -> None:
-    pod = bench.script("scratchful", "dd if=/dev/zero of=/tmp/file bs=1M count=30 2>&1; sleep 60", CLAIM)
-    next(v for v in pod["spec"]["volumes"] if v["name"] == "scratch")["emptyDir"]["sizeLimit"] = "10Mi"
-    bench.cluster.apply(pod)
-    observed.check("scratch-full", bench.finish("scratchful"))
+    observed.check("scratch-full", bench.finish("scratchful", seconds=90))
 
 
 def test_command_that_is_not_in_the_image_is_told_from_a_failed_transfer(bench: Bench, observed: Observed) -> None:
