@@ -58,16 +58,9 @@ ATTEMPT_NUMBER: Final = "{{=asInt(retries) + 1}}"
 MAX_NAME: Final = 63
 CUBE_IN_WORKFLOW: Final = 40
 TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where Kubernetes mounts it
-TEMPLATE_FIELDS: Final = (
-    "activeDeadlineSeconds",
-    "affinity",
-    "nodeSelector",
-    "priorityClassName",
-    "securityContext",
-    "serviceAccountName",
-    "tolerations",
-)
-"""Fields of a pod that a template has under the same name."""
+PLACEMENT_FIELDS: Final = ("affinity", "nodeSelector", "priorityClassName", "tolerations")
+TEMPLATE_FIELDS: Final = (*PLACEMENT_FIELDS, "activeDeadlineSeconds", "securityContext", "serviceAccountName")
+"""Fields of a pod that a template has under the same name; where it may run counts for the step before it as well."""
 
 PATCHED_FIELDS: Final = ("imagePullSecrets", "enableServiceLinks")
 """Fields of a pod that a template lacks; the only text of a document in them is the names of Secrets."""
@@ -185,10 +178,10 @@ def _transfer(plan: TransferPlan, installation: Installation, settings: ArgoSett
     template: dict[str, Any] = {
         "name": labels.TRANSFER,
         "serviceAccountName": settings.runner_account,
-        **{name: spec[name] for name in TEMPLATE_FIELDS if name in spec},
+        **_some(spec, TEMPLATE_FIELDS),
         "container": container | {"volumeMounts": [*container["volumeMounts"], hidden_token]},
         "volumes": [*spec["volumes"], {"name": "no-token", "emptyDir": {}}],
-        "podSpecPatch": _patch({name: spec[name] for name in PATCHED_FIELDS if name in spec}),
+        "podSpecPatch": _patch(_some(spec, PATCHED_FIELDS)),
     }
     outputs = [_output(name, default) for name, default in OUTPUTS.items()]
     return _template(plan, template, retries=plan.retries).model_copy(
@@ -204,13 +197,15 @@ def _provision(plan: TransferPlan, installation: Installation, settings: ArgoSet
     claim = make_claim(plan)
     if claim is None:
         return None
-    template = {
+    spec = make_pod_spec(plan, installation)
+    template: dict[str, Any] = {
         "name": labels.PROVISION,
         "serviceAccountName": settings.provisioner_account,
         "activeDeadlineSeconds": PROVISION_SECONDS,
         "securityContext": RESTRICTED_POD,
+        **_some(spec, PLACEMENT_FIELDS),
         "container": make_provisioner(claim, installation),
-        "podSpecPatch": _patch({"enableServiceLinks": False}),
+        "podSpecPatch": _patch(_some(spec, PATCHED_FIELDS)),
     }
     return _template(plan, template, retries=PROVISION_RETRIES)
 
@@ -244,6 +239,10 @@ def _retry_strategy(retries: int) -> m.RetryStrategy:
             cap=f"{BACKOFF_CAP_SECONDS:.0f}s",
         ),
     )
+
+
+def _some(spec: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: spec[name] for name in names if name in spec}
 
 
 def _patch(fields: dict[str, Any]) -> str:

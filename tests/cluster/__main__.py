@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster import traces
 from tests.cluster.api import start_api
+from tests.cluster.argo_build import build_argo
 from tests.cluster.binaries import build_programs, locked
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError, say
@@ -116,6 +117,7 @@ def test(more: list[str]) -> int:
     else:
         say(f"using the cluster of {os.environ['KUBECONFIG']}")
         build(places, "api")
+    build_argo(places.cache, os.environ)  # not while a test waits for it
     return subprocess.run([sys.executable, "-m", "pytest", "-m", "t2 or t3", *more], cwd=ROOT, check=False).returncode
 
 

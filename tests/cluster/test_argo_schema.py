@@ -17,7 +17,7 @@ from tests.cluster.api import api_server
 from tests.cluster.argo import serve_crds
 from tests.cluster.argo_build import ArgoParts, build_argo
 from tests.cluster.argo_schema import find_errors, read_schemas
-from tests.core.rule_documents import OPTIONS, document
+from tests.core.rule_documents import OPTIONS, TEMPLATE, document
 from tests.core.test_manifests import EXAMPLES, plan_of
 from tests.engines.test_argo import SETTINGS
 
@@ -51,7 +51,8 @@ def argo_api(parts: ArgoParts, cluster_cache: Path, tmp_path_factory: pytest.Tem
 
 def full_plan(kind: str) -> TransferPlan:
     """All that a document may say, in a DataCube that a cluster has seen."""
-    everything = document(kind, env={"NOTE": "{{x}}"})
+    claim = {"template": TEMPLATE} if kind.endswith("-download") else {}
+    everything = document(kind, env={"NOTE": "{{x}}"}, **claim)
     everything["spec"]["executor"] |= SETTINGS
     everything["metadata"] |= {"uid": "00000000-0000-4000-8000-000000000000", "namespace": "default"}
     return make_plan(validate(everything))

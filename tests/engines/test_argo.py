@@ -168,6 +168,19 @@ def test_claim_is_made_by_a_step_of_its_own_account_unless_an_argument_says_no()
     assert given_arguments == [{"name": "run", "value": plan.run_id}, {"name": "provision", "value": "false"}]
 
 
+def test_step_that_makes_the_claim_runs_where_the_attempt_may_and_pulls_its_image_alike() -> None:
+    full = document("s3-download", template=TEMPLATE)
+    full["spec"]["executor"] = SETTINGS
+    templates = templates_of(make_plan(validate(full)), Installation(image_pull_policy="Always"))
+    provision, transfer = templates["provision"], templates["transfer"]
+    for name in ("nodeSelector", "tolerations", "affinity", "priorityClassName", "podSpecPatch"):
+        assert provision[name] == transfer[name]
+    assert json.loads(provision["podSpecPatch"])["imagePullSecrets"] == SETTINGS["imagePullSecrets"]
+    assert provision["container"]["image"] == transfer["container"]["image"]
+    assert provision["container"]["imagePullPolicy"] == "Always"
+    assert provision["serviceAccountName"] == "datacube-provisioner"
+
+
 def test_pods_that_make_claims_are_told_from_attempts() -> None:
     templates = templates_of(plan_of("s3-download"))
     steps = {name: templates[name]["metadata"]["labels"][labels.STEP] for name in ("provision", "transfer")}
