@@ -267,7 +267,8 @@ def deliver(report: TransferReport, arguments: argparse.Namespace) -> None:
         return
     arguments.outputs.mkdir(parents=True, exist_ok=True)
     for name in ("path", "revision", "files", "bytes"):
-        (arguments.outputs / name).write_text(str(getattr(report, name)))
+        text = str(getattr(report, name)).replace("{{", "{ {")  # Argo evaluates outputs again in the next task
+        (arguments.outputs / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.transfers.run import make_attempt, parse_arguments
+from datacube_flows.api.report import TransferReport
+from datacube_flows.transfers.run import deliver, make_attempt, parse_arguments
 from tests.canary import CANARY
 from tests.support import run_here
 
@@ -47,3 +48,12 @@ def test_attempt_refuses_a_resolved_option_before_it_starts(
     assert words in report.message
     assert CANARY not in report.message
     assert not list(folder.iterdir())
+
+
+def test_outputs_hold_nothing_that_a_workflow_engine_would_evaluate(tmp_path: Path) -> None:
+    arguments = parse_arguments(
+        ["s3-download", "--folder", "/d", f"--report={tmp_path / 'report'}", f"--outputs={tmp_path / 'outputs'}"]
+    )
+    deliver(TransferReport(Reason.TRANSFER_COMPLETE, files=2, path="dev/{{=1+1}}"), arguments)
+    assert (tmp_path / "outputs/path").read_text() == "dev/{ {=1+1}}"
+    assert (tmp_path / "outputs/files").read_text() == "2"
