@@ -45,7 +45,7 @@ class Bench:
     """A namespace in which attempts run.
 
     Attributes:
-        seen: everything that the API showed of pods, to be searched for credentials.
+        seen: everything that the API showed of pods, and what they printed, to be searched for credentials.
     """
 
     cluster: Cluster
@@ -109,7 +109,9 @@ class Bench:
 
     def finish(self, name: str, seconds: float = SECONDS) -> dict[str, Any]:
         """Returns the pod when it has ended."""
-        return self.wait(name, lambda pod: pod["status"].get("phase") in ENDED, seconds)
+        pod = self.wait(name, lambda pod: pod["status"].get("phase") in ENDED, seconds)
+        self.seen.append(self.log(name))
+        return pod
 
     def wait(
         self, name: str, condition: Callable[[dict[str, Any]], object], seconds: float = SECONDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ from tests.servers.stage import BUCKET, GIT_REPOSITORY
 from tests.support import tree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cluster.pods.bench import Bench, Document
     from tests.cluster.pods.observed import Observed
 
@@ -246,33 +249,42 @@ def test_volume_that_fills_up_while_files_arrive_ends_the_run(bench: Bench, obse
         bench.cluster.kubectl("delete", "pod", "filled", bench.here)
 
 
+@contextmanager
+def held(bench: Bench, name: str) -> Iterator[None]:
+    """Keeps a pod in the API, also when it is deleted, until it was looked at."""
+    patch = ["patch", "pod", name, bench.here, "--type=merge", "--patch"]
+    bench.cluster.kubectl(*patch, json.dumps({"metadata": {"finalizers": ["datacube.test/look"]}}))
+    try:
+        yield
+    finally:
+        bench.cluster.kubectl(*patch, json.dumps({"metadata": {"finalizers": None}}))
+
+
 def test_attempt_whose_pod_is_deleted_is_told_to_end(bench: Bench, observed: Observed) -> None:
     bench.start(slow(bench, "deleted"), "deleted")
     bench.wait("deleted", is_running)
-    bench.cluster.kubectl("patch", "pod", "deleted", bench.here, "--type=merge", f"--patch={json.dumps(HELD)}")
-    bench.cluster.kubectl("delete", "pod", "deleted", bench.here, "--wait=false")
-    observed.check("pod-deleting", bench.wait("deleted", lambda pod: pod["metadata"].get("deletionTimestamp")))
-    pod = bench.wait("deleted", lambda pod: main_state(pod, "terminated"))
-    free = {"metadata": {"finalizers": None}}
-    bench.cluster.kubectl("patch", "pod", "deleted", bench.here, "--type=merge", f"--patch={json.dumps(free)}")
-    observed.check("pod-deleted", pod)
+    with held(bench, "deleted"):
+        bench.cluster.kubectl("delete", "pod", "deleted", bench.here, "--wait=false")
+        pod = bench.finish("deleted")
+        observed.check("pod-deleted", pod)
+    assert report_of(observe_pod(pod)).message == "the attempt was told to end before it was done"
 
 
-HELD = {"metadata": {"finalizers": ["datacube.test/look"]}}
-"""Keeps a deleted pod in the API until it was looked at."""
+def test_attempt_that_is_being_deleted_still_runs(bench: Bench, observed: Observed) -> None:
+    bench.cluster.apply(bench.script("deleting", "trap '' TERM; while :; do sleep 0.1; done", CLAIM))
+    bench.wait("deleting", is_running)
+    bench.cluster.kubectl("delete", "pod", "deleting", bench.here, "--wait=false")
+    observed.check("pod-deleting", bench.wait("deleting", lambda pod: pod["metadata"].get("deletionTimestamp")))
 
 
 def test_attempt_whose_pod_is_evicted_says_so(bench: Bench, observed: Observed) -> None:
     bench.start(slow(bench, "evicted"), "evicted")
     bench.wait("evicted", is_running)
-    bench.cluster.kubectl("patch", "pod", "evicted", bench.here, "--type=merge", f"--patch={json.dumps(HELD)}")
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted"}}
     path = f"/api/v1/namespaces/{bench.namespace}/pods/evicted/eviction"
-    bench.cluster.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
-    pod = bench.wait("evicted", lambda pod: main_state(pod, "terminated"))
-    free = {"metadata": {"finalizers": None}}
-    observed.check("evicted", pod)
-    bench.cluster.kubectl("patch", "pod", "evicted", bench.here, "--type=merge", f"--patch={json.dumps(free)}")
+    with held(bench, "evicted"):
+        bench.cluster.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
+        observed.check("evicted", bench.finish("evicted"))
 
 
 def test_attempt_that_fills_its_scratch_folder_is_evicted(bench: Bench, observed: Observed) -> None:
