@@ -302,4 +302,12 @@ def test_attempt_that_runs_shows_its_counters(bench: Bench, observed: Observed) 
     bench.start(slow(bench, "running"), "running")
     pod = bench.wait("running", is_running)
     observed.check("running", pod)
+    bench.wait("running", lambda _pod: last_counters(bench, "running").get("bytesTotal") == 1_000_000)
     bench.cluster.kubectl("delete", "pod", "running", bench.here, "--wait=false", "--grace-period=1")
+
+
+def last_counters(bench: Bench, name: str) -> dict[str, Any]:
+    """What the last line of the log says of the progress, as an operator would read it."""
+    line = bench.cluster.kubectl("logs", name, bench.here, "--tail=1")
+    found: dict[str, Any] = json.loads(line or "{}").get("progress", {})
+    return found
