@@ -140,9 +140,14 @@ class _Buildah:
             f"--runroot={self.store / 'run'}",
             f"--storage-driver={_driver(self.store)}",
         ]
-        return _run(
-            ["buildah", *places, verb, *self._trust(verb), *arguments], {**self.environ, "BUILDAH_ISOLATION": "chroot"}
-        )
+        own = {"BUILDAH_ISOLATION": "chroot", "CONTAINERS_CONF": str(self._settings())}
+        return _run(["buildah", *places, verb, *self._trust(verb), *arguments], {**self.environ, **own})
+
+    def _settings(self) -> Path:
+        """Keeps what buildah writes about networks, which it does not use here, out of the machine's own folders."""
+        path = self.store / "containers.conf"
+        path.write_text(f'[network]\nnetwork_config_dir = "{self.store / "networks"}"\n')
+        return path
 
     def _trust(self, verb: str) -> list[str]:
         if verb not in READS_IMAGES:
