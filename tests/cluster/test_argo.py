@@ -58,7 +58,7 @@ def workflows(bench: ArgoBench) -> Iterator[Workflows]:
     made = bench.bench
     with closing(socket.create_server((made.cluster.bridge_address, 0))) as silent:
         port = silent.getsockname()[1]
-        (made.make_volume(GIVEN) / "model.txt").write_text("weights\n")
+        made.make_volume(GIVEN, "echo weights > /data/model.txt")
         made.cluster.apply(
             endpoint_secret(bench, "silent", f"http://{made.cluster.bridge_address}:{port}"),
             endpoint_secret(bench, "nobody", None),

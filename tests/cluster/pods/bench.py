@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import tarfile
 import time
+from base64 import b64decode
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import pytest
 import yaml
 
 from datacube_flows.core.manifests import Installation, make_claim, make_pod
@@ -45,6 +50,7 @@ class Bench:
     """A namespace in which attempts run.
 
     Attributes:
+        folder: for copies of volumes.
         seen: everything that the API showed of pods, and what they printed, to be searched for credentials.
     """
 
@@ -52,6 +58,7 @@ class Bench:
     namespace: str
     stage: Stage
     installation: Installation
+    folder: Path
     seen: list[str] = field(default_factory=list)
 
     def document(self, example: str, claim: str, *, sub_path: str | None = None, **executor: Any) -> Document:
@@ -137,20 +144,44 @@ class Bench:
         return self.cluster.try_kubectl("logs", name, self.here).stdout
 
     def volume(self, claim: str) -> Path:
+        """A folder with what is on the claim's volume now: the volume itself here, a copy of it on a user's cluster."""
+        return self.disk(claim) if self.cluster.node is not None else self._copy(claim)
+
+    def disk(self, claim: str) -> Path:
         """Where the claim's volume stands on this machine."""
+        self.need_own_node("looks at a volume where its node has it")
         name = self.cluster.get("pvc", claim, self.here)["spec"]["volumeName"]
         return Path(self.cluster.get("pv", name)["spec"]["local"]["path"])
 
-    def make_volume(self, claim: str) -> Path:
-        """Makes a claim with an empty volume, for a test to fill; writable for all."""
+    def need_own_node(self, why: str) -> None:
+        """Skips a test that a user's cluster cannot run, saying why."""
+        if self.cluster.node is None:
+            pytest.skip(f"{why}, and KUBECONFIG names a cluster whose nodes are not here")
+
+    def _copy(self, claim: str) -> Path:
+        """Reads the volume through a pod. Links are left out: no test reads through one."""
+        reader = f"reader-{claim}"
+        self.cluster.apply(self.script(reader, "sleep 600", claim))
+        self.wait(reader, lambda pod: pod["status"].get("phase") == "Running")
+        text = self.cluster.kubectl("exec", reader, self.here, "--", "sh", "-c", "tar -C /data -cf - . | base64 -w0")
+        self.cluster.kubectl("delete", "pod", reader, self.here, "--wait")
+        folder = self.folder / claim
+        shutil.rmtree(folder, ignore_errors=True)
+        with tarfile.open(fileobj=io.BytesIO(b64decode(text))) as archive:
+            archive.extractall(folder, filter=_without_links)  # noqa: S202 - with a filter
+        return folder
+
+    def make_volume(self, claim: str, script: str = "true") -> None:
+        """Makes a claim, and fills its volume by a shell script that finds it at /data."""
         spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
         metadata = {"name": claim, "namespace": self.namespace}
-        self.cluster.apply(
-            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec},
-            self.script(f"make-{claim}", "true", claim),
-        )
-        self.finish(f"make-{claim}")
-        return self.volume(claim)
+        self.cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+        self.on_volume(f"make-{claim}", script, claim)
+
+    def on_volume(self, name: str, script: str, claim: str) -> None:
+        """Runs a shell script, which finds the claim's volume at /data, to its end."""
+        self.cluster.apply(self.script(name, script, claim))
+        assert self.finish(name)["status"]["phase"] == "Succeeded", self.log(name)
 
     def script(self, name: str, script: str, claim: str) -> dict[str, Any]:
         """Returns a pod of the attempt's image and restrictions that runs a shell script; the claim is at /data."""
@@ -170,9 +201,13 @@ class Bench:
             name = pod["metadata"]["name"]
             texts[f"log of {name}"] = self.log(name)
         found = [f"{where}: {text[:200]}" for where, text in texts.items() if has_canary(text)]
-        volumes = [v for v in self.cluster.get("pv")["items"] if v["spec"]["claimRef"]["namespace"] == self.namespace]
-        folders = [Path(v["spec"]["local"]["path"]) for v in volumes]
+        claims = [c for c in self.cluster.get("pvc", self.here)["items"] if c["status"].get("phase") == "Bound"]
+        folders = [self.volume(claim["metadata"]["name"]) for claim in claims]
         return found + [str(file) for folder in folders for file in find_canary(folder)]
+
+
+def _without_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    return None if member.issym() or member.islnk() else tarfile.data_filter(member, folder)
 
 
 def report_of(seen: AttemptSeen) -> TransferReport:
@@ -191,5 +226,6 @@ def made_bench(cluster: Cluster, image: str, folder: Path) -> Iterator[Bench]:
             text = json.dumps(stage.secret_documents()).replace(LOOPBACK, cluster.bridge_address)
             secrets = [s | {"metadata": s["metadata"] | {"namespace": namespace}} for s in json.loads(text)]
             cluster.apply(*secrets)
-            installation = Installation(image=image, image_pull_policy="Never", allow_http=True, progress_seconds=0.5)
-            yield Bench(cluster, namespace, stage, installation)
+            policy = "Never" if cluster.node is not None else "IfNotPresent"
+            installation = Installation(image=image, image_pull_policy=policy, allow_http=True, progress_seconds=0.5)
+            yield Bench(cluster, namespace, stage, installation, folder / "copies")

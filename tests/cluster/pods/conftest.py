@@ -23,6 +23,10 @@ RECORD = "DATACUBE_RECORD"
 """Set, the tests write what the cluster shows into the fixtures; else they compare it with them."""
 
 
+IMAGE = "DATACUBE_IMAGE"
+"""The transfer image on a user's cluster."""
+
+
 @pytest.fixture(scope="session")
 def build_environment() -> dict[str, str]:
     """Where pip, uv and apt find their settings: the environment as it is outside of tests."""
@@ -36,9 +40,20 @@ def image(own_cluster: Cluster, cluster_cache: Path, build_environment: dict[str
 
 
 @pytest.fixture(scope="session")
-def bench(own_cluster: Cluster, image: BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def image_name(cluster: Cluster, request: pytest.FixtureRequest) -> str:
+    """Name of the transfer image: the one built here, or on a user's cluster the one that it can pull."""
+    if cluster.node is not None:
+        built: BuiltImage = request.getfixturevalue("image")
+        return built.name
+    if IMAGE not in os.environ:
+        pytest.skip(f"KUBECONFIG is set: set {IMAGE} too, to a transfer image that its nodes have or can pull")
+    return os.environ[IMAGE]
+
+
+@pytest.fixture(scope="session")
+def bench(cluster: Cluster, image_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Where attempts run; at the end no object, event, log and volume holds a credential."""
-    with made_bench(own_cluster, image.name, tmp_path_factory.mktemp("servers")) as made:
+    with made_bench(cluster, image_name, tmp_path_factory.mktemp("servers")) as made:
         yield made
         leaks = made.leaks()
     assert not leaks, f"secrets are to be seen: {leaks}"

@@ -126,14 +126,14 @@ def test_value_comes_from_a_config_map_and_optional_references_may_be_absent(ben
 def test_sub_path_is_made_for_the_attempt_to_write_in(bench: Bench) -> None:
     bench.run(bench.document("s3-download", "made"), "made")
     for folder in ("dev", "dev/s3"):
-        made = (bench.volume("made") / folder).stat()
+        made = (bench.disk("made") / folder).stat()
         assert (made.st_uid, made.st_gid, oct(made.st_mode & 0o7777)) == (0, USER, "0o2775"), folder
-    file = next(f for f in (bench.volume("made") / "dev/s3").rglob("*.bin")).stat()
+    file = next(f for f in (bench.disk("made") / "dev/s3").rglob("*.bin")).stat()
     assert (file.st_uid, file.st_gid) == (USER, USER)
 
 
 def test_sub_path_that_leads_out_of_the_volume_is_refused(bench: Bench, observed: Observed) -> None:
-    (bench.make_volume("escape") / "dev").symlink_to("/etc")
+    bench.make_volume("escape", "ln -s /etc /data/dev")
     bench.start(bench.document("s3-download", "escape"), "escape")
     pod = bench.wait("escape", is_waiting("CreateContainerConfigError"))
     observed.check("sub-path-escapes", pod)
@@ -141,8 +141,7 @@ def test_sub_path_that_leads_out_of_the_volume_is_refused(bench: Bench, observed
 
 
 def test_upload_cannot_write_to_its_volume(bench: Bench) -> None:
-    folder = bench.make_volume("sealed")
-    folder.chmod(0o777)
+    bench.make_volume("sealed")
     pod = bench.pod(bench.document("s3-upload", "sealed"), "sealed")
     script = "touch /data/file; touch /file; touch /tmp/file && echo only scratch"
     pod["spec"]["containers"][0] |= {"command": ["sh", "-c", f"exec 2>&1; {script}"], "args": []}
@@ -153,14 +152,14 @@ def test_upload_cannot_write_to_its_volume(bench: Bench) -> None:
         "touch: cannot touch '/file': Read-only file system",
         "only scratch",
     ]
-    assert list(folder.iterdir()) == []
+    assert list(bench.volume("sealed").iterdir()) == []
 
 
 def test_upload_of_a_path_that_is_not_there_is_an_error(bench: Bench, observed: Observed) -> None:
-    folder = bench.make_volume("lacking")
+    bench.make_volume("lacking")
     pod = bench.finish(bench.start(bench.document("s3-upload", "lacking"), "lacking"))
     observed.check("source-missing", pod)
-    assert list(folder.iterdir()) == []
+    assert list(bench.volume("lacking").iterdir()) == []
 
 
 def test_attempt_has_no_token_of_the_cluster(bench: Bench) -> None:
@@ -231,6 +230,7 @@ def test_volume_that_is_too_small_ends_the_run_before_a_byte_moves(bench: Bench,
     bench.stage.store.put(BUCKET, "big/file.bin", bytes(30_000_000))
     document = bench.document("s3-download", "little")
     options_of(document)[-1]["value"] = f"s3://{BUCKET}/big"
+    bench.need_own_node("needs a disk of 20 MB")
     with small_volume(bench.cluster, "little", bench.namespace, megabytes=20):
         pod = bench.finish(bench.start(document, "little"))
         observed.check("disk-too-small", pod)
@@ -243,6 +243,7 @@ def test_volume_that_fills_up_while_files_arrive_ends_the_run(bench: Bench, obse
     document = bench.document("git-download", "filled")
     address = next(o for o in options_of(document) if o["name"] == "url")
     address["value"] = address["value"].replace(GIT_REPOSITORY, "user/large")
+    bench.need_own_node("needs a disk of 20 MB")
     with small_volume(bench.cluster, "filled", bench.namespace, megabytes=20):
         pod = bench.finish(bench.start(document, "filled"))
         observed.check("disk-fills", pod)

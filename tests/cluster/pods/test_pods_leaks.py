@@ -18,16 +18,15 @@ pytestmark = pytest.mark.t3
 
 def test_search_finds_a_credential_in_an_object_a_log_and_a_volume_and_not_in_secrets(bench: Bench) -> None:
     assert bench.leaks() == []
-    folder = bench.make_volume("planted")
     encoded = b64encode(CANARY.encode()).decode()
-    (folder / "file").write_text(encoded)
+    bench.make_volume("planted", f"echo {encoded} > /data/file")
     labelled = bench.script("planted", f"echo {encoded} | base64 -d", "planted")
     bench.cluster.apply(labelled)
     bench.finish("planted")
     found = " ".join(bench.leaks())
-    assert all(where in found for where in ("pods:", "log of planted:", str(folder / "file"))), found
-    bench.cluster.kubectl("delete", "pod", "planted", bench.here)
-    (folder / "file").unlink()
+    assert all(where in found for where in ("pods:", "log of planted:", str(bench.volume("planted") / "file"))), found
+    bench.on_volume("clear-planted", "rm /data/file", "planted")
+    bench.cluster.kubectl("delete", "pod", "planted", "make-planted", bench.here)
     bench.seen[:] = [text for text in bench.seen if encoded not in text and CANARY not in text]
     assert bench.leaks() == []
 

@@ -24,13 +24,11 @@ def test_git_pods_move_a_repository_down_and_commits_up(bench: Bench, observed: 
     served = bench.stage.git.repositories[GIT_REPOSITORY]
     pod = bench.finish(bench.start(bench.document("git-download", "git"), "git-download"))
     observed.check("git-download", pod)
-    repository = bench.volume("git") / "dev/git/repo"
-    assert tree(repository) == served.tree("main") != {}
-    bench.cluster.apply(bench.script("committer", COMMIT, "git"))
-    assert bench.finish("committer")["status"]["phase"] == "Succeeded"
+    assert tree(bench.volume("git") / "dev/git/repo") == served.tree("main") != {}
+    bench.on_volume("committer", COMMIT, "git")
     seen = bench.run(bench.document("git-upload", "git"), "git-upload")
     assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "git")
-    assert tree(repository) == served.tree("main")
+    assert tree(bench.volume("git") / "dev/git/repo") == served.tree("main")
     assert "notes.md" in served.tree("main")
 
 
@@ -55,27 +53,24 @@ def test_hub_pods_move_a_model_down_and_up(bench: Bench) -> None:
 def test_s3_pods_move_objects_down_up_and_in_sync(bench: Bench) -> None:
     store = bench.stage.store
     seen = bench.run(bench.document("s3-download", "objects"), "s3-download")
-    folder = bench.volume("objects") / "dev/s3"
     assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
-    assert tree(folder) == _bucket_tree(bench, PREFIX) != {}
+    assert tree(bench.volume("objects") / "dev/s3") == _bucket_tree(bench, PREFIX) != {}
     upload = bench.document("s3-upload", "objects")
     upload["spec"]["source"]["pvc"]["subPath"] = "dev/s3"
     seen = bench.run(upload, "s3-upload")
     assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
-    assert tree(folder) == _bucket_tree(bench, "models/whisper-large-v3")
+    assert _bucket_tree(bench, "models/whisper-large-v3") == _bucket_tree(bench, PREFIX)
     store.delete(BUCKET, f"{PREFIX}/0/00000.bin")
     store.put(BUCKET, f"{PREFIX}/new.bin", b"new")
     seen = bench.run(bench.document("s3-sync", "objects"), "s3-sync")
     assert (report_of(seen).deleted, report_of(seen).files) == (1, 1)
-    assert tree(folder) == _bucket_tree(bench, PREFIX)
+    assert tree(bench.volume("objects") / "dev/s3") == _bucket_tree(bench, PREFIX)
 
 
 @pytest.mark.parametrize("example", ["huggingface-upload", "s3-upload"])
 def test_single_file_is_uploaded_when_the_sub_path_names_one(bench: Bench, example: str) -> None:
     claim = f"single-{example[:2]}"
-    folder = bench.make_volume(claim)
-    (folder / "weights").mkdir()
-    (folder / "weights/one.bin").write_bytes(b"one file\n" * 100)
+    bench.make_volume(claim, "mkdir /data/weights && yes 'one file' | head -100 > /data/weights/one.bin")
     document = bench.document(example, claim)
     document["spec"]["source"]["pvc"]["subPath"] = "weights/one.bin"
     options = document["spec"]["sink"]["options"]
