@@ -8,9 +8,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from datacube_flows.api.report import TransferReport, parse_report
 from datacube_flows.core.kinds import env_name, kind_named
@@ -20,7 +23,7 @@ from datacube_flows.transfers.redact import Redactor
 from datacube_flows.transfers.run import run_attempt, secret_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,3 +104,27 @@ def tree(folder: Path, *, without: Sequence[str] = (".git",)) -> dict[str, str]:
         for p in sorted(folder.rglob("*"))
         if p.is_file() and not set(without) & set(p.relative_to(folder).parts)
     }
+
+
+@contextmanager
+def mounted(folder: Path, *, size: str = "64m") -> Iterator[Path]:
+    """Has a small file system of its own on a folder; the test is skipped, saying so, where mounting is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    if done.returncode:
+        pytest.skip(f"this machine does not let us mount: run the tests as root ({done.stderr.strip()})")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def seal(folder: Path) -> None:
+    """Makes what is mounted on a folder read-only."""
+    done = mount("-o", "remount,ro", str(folder))
+    assert done.returncode == 0, done.stderr
+
+
+def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `mount` and returns how it ended."""
+    return subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datacube_flows.api.status import DataCubeStatus
     from datacube_flows.core.plan import TransferPlan
     from datacube_flows.engines.volumes import LocalVolumes
+    from datacube_flows.steps import AttemptRunner
 
 
 INTERRUPTED = "the run was ended by the person who started it: run it again"
@@ -93,7 +94,7 @@ class InlineEngine:
             ended = Observation(ended=(Reason.CANCELLED, INTERRUPTED))
             raise RunInterrupted(fold(status, ended, _now())) from interrupt
 
-    def _prepare(self, plan: TransferPlan, stack: ExitStack) -> ChildRunner:
+    def _prepare(self, plan: TransferPlan, stack: ExitStack) -> AttemptRunner:
         """Provisions the claim, resolves the environment, takes the path; WaitingError where one is not to be had."""
         if plan.dry_run and not self.volumes.has_claim(plan.claim.name) and plan.claim.template is not None:
             self.listener.line(f"would make claim {plan.claim.name}")
@@ -105,7 +106,7 @@ class InlineEngine:
         folder = self.volumes.mount(plan)
         return ChildRunner(self.settings, environment, folder, inherited=inherited, on_notice=self.listener.line)
 
-    def _attempts(self, plan: TransferPlan, runner: ChildRunner, status: DataCubeStatus) -> DataCubeStatus:
+    def _attempts(self, plan: TransferPlan, runner: AttemptRunner, status: DataCubeStatus) -> DataCubeStatus:
         seen: list[AttemptSeen] = []
         progress: dict[str, Any] = {}
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.gitrepository import Access
 from tests.servers.stage import BUCKET
-from tests.support import tree
+from tests.support import mounted, seal, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,35 +265,21 @@ def test_repository_that_cannot_be_pushed_says_why(row: Repository, command: Com
     assert served.head("main") == before
 
 
-def mounted(folder: Path, *options: str) -> None:
-    """Puts a tmpfs onto a folder; these tests need root, as containers of CI have it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("example", ["git-download", "huggingface-download", "s3-download"])
 def test_full_disk_says_so_and_leaves_no_part(example: str, command: Command) -> None:
-    claim = command.volumes / CLAIM
-    mounted(claim, "-o", "size=32k")
-    try:
+    with mounted(command.volumes / CLAIM, size="32k") as claim:
         said = command("run", command.example(example))
         assert said.code == PERMANENT, said.stderr
         assert "DiskFull" in said.stderr
         assert not list(claim.rglob(".datacube"))
-    finally:
-        subprocess.run(["umount", str(claim)], check=True)
 
 
 @pytest.mark.parametrize("example", ["git-download", "huggingface-download", "s3-download"])
 def test_path_that_cannot_be_written_says_so(example: str, command: Command) -> None:
-    claim = command.volumes / CLAIM
-    mounted(claim)
-    try:
-        document = command.example(example)
+    document = command.example(example)
+    with mounted(command.volumes / CLAIM) as claim:
         (claim / document["spec"]["sink"]["pvc"]["subPath"]).mkdir(parents=True)
-        subprocess.run(["mount", "-o", "remount,ro", str(claim)], check=True)
+        seal(claim)
         said = command("run", document)
         assert said.code == PERMANENT, said.stderr
         assert "VolumeNotWritable" in said.stderr
-    finally:
-        subprocess.run(["umount", str(claim)], check=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import subprocess
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ from datacube_flows.transfers import hf_client, hf_fetch
 from tests.support import Child, run_here, start_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from datacube_flows.api.report import TransferReport
     from tests.servers.hub import Hub
@@ -87,19 +85,3 @@ def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def noise(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)  # noqa: S311 - test data
-
-
-@contextmanager
-def mounted(folder: Path, *, size: str = "", read_only: bool = False) -> Iterator[Path]:
-    """Mounts a small tmpfs, or the folder itself read-only; skips where this machine does not allow mounts."""
-    folder.mkdir(exist_ok=True)
-    argv = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs"] if size else ["mount", "--bind", str(folder)]
-    done = subprocess.run([*argv, str(folder)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this machine does not let us mount: {done.stderr.strip()}")
-    try:
-        if read_only:
-            subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True, capture_output=True)
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)

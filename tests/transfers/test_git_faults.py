@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,10 +16,10 @@ from tests.servers.gitserver import start_git_server
 from tests.transfers.gitcase import LFS_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers.gitserver import start_git_server
+from tests.support import mounted, seal
 from tests.transfers.gitcase import GitCase
 
 pytestmark = pytest.mark.t1
@@ -165,21 +164,9 @@ def test_transfer_goes_through_the_proxy_when_the_environment_names_one_without_
         assert proxy.count("info/refs") == len([r for r in git_case.server.requests if "info/refs" in r.path])
 
 
-@contextmanager
-def mounted(volume: Path, size: str) -> Iterator[None]:
-    """A small file system in place of the volume."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(volume)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a tmpfs is not permitted here: run as root with CAP_SYS_ADMIN to run this test")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(volume)], check=True)
-
-
 def test_download_says_disk_full_when_it_is(git_case: GitCase) -> None:
     repository = git_case.repository({"random": os.urandom(3_000_000)})
-    with mounted(git_case.volume, "1m"):
+    with mounted(git_case.volume, size="1m"):
         report = git_case.download(repository)
         assert report.reason is Reason.DISK_FULL, report.message
         assert "larger claim" in report.message
@@ -188,7 +175,7 @@ def test_download_says_disk_full_when_it_is(git_case: GitCase) -> None:
 
 def test_download_says_disk_full_when_lfs_files_do_not_fit(git_case: GitCase) -> None:
     repository = git_case.repository({}, lfs_files={"a.bin": os.urandom(3_000_000)})
-    with mounted(git_case.volume, "2m"):
+    with mounted(git_case.volume, size="2m"):
         report = git_case.download(repository)
         assert report.reason is Reason.DISK_FULL, report.message
         assert os.listdir(git_case.volume) == []
@@ -196,7 +183,7 @@ def test_download_says_disk_full_when_lfs_files_do_not_fit(git_case: GitCase) ->
 
 def test_update_keeps_the_old_tree_when_the_disk_is_full(git_case: GitCase) -> None:
     repository = git_case.repository()
-    with mounted(git_case.volume, "1m"):
+    with mounted(git_case.volume, size="1m"):
         git_case.download(repository)
         old = repository.head()
         repository.commit({"random": os.urandom(3_000_000)})
@@ -206,8 +193,8 @@ def test_update_keeps_the_old_tree_when_the_disk_is_full(git_case: GitCase) -> N
 
 def test_download_says_not_writable_when_the_volume_is_read_only(git_case: GitCase) -> None:
     repository = git_case.repository()
-    with mounted(git_case.volume, "1m"):
-        subprocess.run(["mount", "-o", "remount,ro", str(git_case.volume)], check=True)
+    with mounted(git_case.volume, size="1m"):
+        seal(git_case.volume)
         report = git_case.download(repository)
     assert report.reason is Reason.VOLUME_NOT_WRITABLE
     assert "securityContext" in report.message
@@ -215,9 +202,9 @@ def test_download_says_not_writable_when_the_volume_is_read_only(git_case: GitCa
 
 def test_upload_works_when_the_volume_is_read_only(git_case: GitCase) -> None:
     repository = git_case.repository({})
-    with mounted(git_case.volume, "1m"):
+    with mounted(git_case.volume, size="1m"):
         head = git_case.new_local(repository, {".gitattributes": "*.bin filter=lfs -text\n", "a.bin": b"a" * 1000})
-        subprocess.run(["mount", "-o", "remount,ro", str(git_case.volume)], check=True)
+        seal(git_case.volume)
         report = git_case.upload(repository)
     assert report.reason is Reason.TRANSFER_COMPLETE, report.message
     assert repository.head("main") == head

@@ -15,8 +15,8 @@ import pytest
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.retry import EXIT_TERMINATED
 from tests.servers.faults import Fault, start_fault_proxy
-from tests.support import tree
-from tests.transfers.hf_bench import Bench, be_quick, make_bench, mounted, noise
+from tests.support import mounted, seal, tree
+from tests.transfers.hf_bench import Bench, be_quick, make_bench, noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,17 +67,19 @@ def test_download_replaces_a_file_on_a_disk_that_holds_it_once_and_a_half(bench:
 
 
 def test_download_to_a_read_only_volume_says_so(bench: Bench) -> None:
-    with mounted(bench.volume, read_only=True):
+    with mounted(bench.volume):
+        seal(bench.volume)
         report = bench.download(bench.new(FILES))
     assert report.reason is Reason.VOLUME_NOT_WRITABLE
 
 
 def test_upload_from_a_read_only_volume_works(bench: Bench) -> None:
     repo = bench.new({})
-    bench.write(FILES)
-    with mounted(bench.volume, read_only=True):
+    with mounted(bench.volume):
+        bench.write(FILES)
+        seal(bench.volume)
         assert bench.upload(repo).reason is Reason.TRANSFER_COMPLETE
-    assert bench.hub.files(repo) == tree(bench.volume)
+        assert bench.hub.files(repo) == tree(bench.volume)
 
 
 @pytest.mark.parametrize("extra_args", [(), ("--max-workers", "2")])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +13,10 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.transfers import s3_client, s3_send
 from tests.canary import CANARY
 from tests.servers.faults import Fault, start_fault_proxy
+from tests.support import mounted, seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.servers.faults import FaultProxy
     from tests.transfers.s3_case import S3Case
@@ -202,30 +200,16 @@ def test_plain_http_is_refused_unless_it_is_allowed(case: S3Case) -> None:
     assert "https://" in report.message
 
 
-@contextmanager
-def mounted(path: Path, *options: str) -> Iterator[None]:
-    subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(path)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-
-
-needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root: run the tests as root")
-
-
-@needs_mount
 def test_full_disk_is_told_and_leaves_nothing(case: S3Case) -> None:
-    with mounted(case.folder, "-o", "size=4m"):
+    with mounted(case.folder, size="4m"):
         report = case.download("p/large")
         assert report.reason is Reason.DISK_FULL
         assert str(len(LARGE)) in report.message
         assert not list(case.folder.iterdir())
 
 
-@needs_mount
 def test_disk_that_fills_up_meanwhile_is_told_and_leaves_nothing(case: S3Case, proxy: FaultProxy) -> None:
-    with mounted(case.folder, "-o", "size=20m"):
+    with mounted(case.folder, size="20m"):
         filler = case.folder / "filler"
         proxy.inject(Fault("GET /[^?]*/p/large", "pass", before=lambda: filler.write_bytes(b"x" * 8 * MIB)))
         report = case.download("p/large")
@@ -234,9 +218,9 @@ def test_disk_that_fills_up_meanwhile_is_told_and_leaves_nothing(case: S3Case, p
         assert {p.name for p in case.folder.iterdir()} == {"filler"}
 
 
-@needs_mount
 def test_read_only_volume_is_told(case: S3Case) -> None:
-    with mounted(case.folder, "-o", "ro"):
+    with mounted(case.folder):
+        seal(case.folder)
         assert case.download("p/").reason is Reason.VOLUME_NOT_WRITABLE
 
 
