@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 GRACE_SECONDS = 20.0
+POLL_SECONDS = 0.2
+"""A signal that the kernel hands to another thread runs its handler when the main thread next wakes up, not before."""
 
 
 def run_to_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -18,13 +20,16 @@ def run_to_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     loop = asyncio.new_event_loop()
     task = loop.create_task(main())
     thread = threading.Thread(target=_serve, args=(loop, task, outcome), name="s3", daemon=True)
-    thread.start()
     try:
+        thread.start()
+        while not wait([outcome], POLL_SECONDS).done:
+            pass
         return outcome.result()
     finally:
         if not outcome.done():
             loop.call_soon_threadsafe(task.cancel)
-        thread.join(GRACE_SECONDS)
+        if thread.ident is not None:
+            thread.join(GRACE_SECONDS)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T], outcome: Future[T]) -> None:
