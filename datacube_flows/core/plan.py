@@ -23,6 +23,7 @@ from datacube_flows.api.ends import EndType
 from datacube_flows.core import labels
 from datacube_flows.core.expansion import order_env
 from datacube_flows.core.kinds import Direction, TransferKind, kind_named, kind_of
+from datacube_flows.core.path_use import PathUse
 from datacube_flows.core.rules import check_rules
 from datacube_flows.errors import InvalidDataCube
 
@@ -115,6 +116,11 @@ class TransferPlan(WireModel):
     def attempts(self) -> int:
         """How many attempts there may be."""
         return self.retries + 1
+
+    @property
+    def path_use(self) -> PathUse:
+        """What of the volume it uses."""
+        return PathUse(self.name, self.claim.name, self.claim.sub_path, writes=not self.kind.is_upload)
 
     @property
     def hash(self) -> str:

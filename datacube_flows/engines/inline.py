@@ -18,7 +18,7 @@ from datacube_flows.core.fold import fold, initial_status
 from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
 from datacube_flows.core.retry import EXIT_TERMINATED, backoff_seconds
 from datacube_flows.engines.child import ChildRunner, ChildSettings, attempt_name
-from datacube_flows.engines.locks import PathUse, hold_path
+from datacube_flows.engines.locks import hold_path
 from datacube_flows.errors import TransferError, WaitingError
 from datacube_flows.steps import is_followed, provision
 
@@ -101,8 +101,7 @@ class InlineEngine:
         elif done := provision(plan, self.volumes):
             self.listener.line(done)
         environment = resolve_env(plan.env, self.lookup)
-        use = PathUse(plan.name, plan.claim.name, plan.claim.sub_path, writes=not plan.kind.is_upload)
-        inherited = () if plan.dry_run else (stack.enter_context(hold_path(self.volumes.locks, use)),)
+        inherited = () if plan.dry_run else (stack.enter_context(hold_path(self.volumes.locks, plan.path_use)),)
         folder = self.volumes.mount(plan)
         return ChildRunner(self.settings, environment, folder, inherited=inherited, on_notice=self.listener.line)
 

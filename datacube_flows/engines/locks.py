@@ -11,37 +11,16 @@ import json
 import os
 import uuid
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datacube_flows.api.reasons import Reason
+from datacube_flows.core.path_use import PathUse
 from datacube_flows.errors import WaitingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@dataclass(frozen=True, slots=True)
-class PathUse:
-    """Who uses which path of which claim, and whether it writes there."""
-
-    cube: str
-    claim: str
-    sub_path: str
-    writes: bool
-
-    def conflicts_with(self, other: PathUse) -> bool:
-        """Whether both cannot run at once: same claim, one path at or below the other, and one of them writes."""
-        if self.claim != other.claim or not (self.writes or other.writes):
-            return False
-        mine, others = _parts(self.sub_path), _parts(other.sub_path)
-        shorter = min(len(mine), len(others))
-        return mine[:shorter] == others[:shorter]
-
-
-def _parts(path: str) -> list[str]:
-    return [p for p in path.split("/") if p]
 
 
 @contextmanager
@@ -56,8 +35,7 @@ def hold_path(folder: Path, use: PathUse) -> Iterator[int]:
     with _exclusive(folder / "registry"):
         for other in _living(folder):
             if use.conflicts_with(other):
-                at = f"{other.claim}:/{other.sub_path}"
-                raise WaitingError(Reason.PATH_BUSY, f"waits for {other.cube}, which is using {at}")
+                raise WaitingError(Reason.PATH_BUSY, f"waits for {other}")
         entry.write_text(json.dumps(asdict(use)))
         descriptor = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -16,7 +16,8 @@ import yaml
 
 from datacube_flows.core.retry import backoff_seconds
 from datacube_flows.engines import inline
-from datacube_flows.engines.locks import PathUse, hold_path
+from datacube_flows.core.path_use import PathUse
+from datacube_flows.engines.locks import hold_path
 from datacube_flows.engines.volumes import LocalVolumes
 from tests.cli.conftest import Command
 from tests.servers.faults import Fault, start_fault_proxy

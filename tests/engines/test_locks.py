@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.engines.locks import PathUse, hold_path
+from datacube_flows.core.path_use import PathUse
+from datacube_flows.engines.locks import hold_path
 from datacube_flows.errors import WaitingError
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def test_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from datacube_flows.engines.locks import PathUse, hold_path
+from datacube_flows.core.path_use import PathUse
+from datacube_flows.engines.locks import hold_path
 with hold_path(Path(sys.argv[1]), PathUse("dead", "claim", "", True)):
     print("held", flush=True)
     time.sleep(60)
