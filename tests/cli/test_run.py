@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from datacube_flows.core.path_use import PathUse
 from datacube_flows.core.retry import backoff_seconds
 from datacube_flows.engines import inline
-from datacube_flows.core.path_use import PathUse
 from datacube_flows.engines.locks import hold_path
 from datacube_flows.engines.volumes import LocalVolumes
 from tests.cli.conftest import Command
