@@ -1,7 +1,8 @@
 """A proxy in front of a real API server, which breaks requests and streams as a test says.
 
-It speaks plain HTTP on loopback and shows the administrator's certificate upstream, so that faults are made where
-requests are whole; the operator's own TLS is tested without it.
+It speaks plain HTTP on loopback, so that faults are made where requests are whole; the operator's own TLS is tested
+without it. Upstream it shows the administrator's certificate, or none, so that the rights are those of the token that
+a client sends.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import aiohttp
 from aiohttp import web
@@ -20,9 +22,10 @@ from datacube_operator.client import connect
 from yarl import URL
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
+
+Rights = Literal["administrator", "client"]
 
 HOP_BY_HOP: Final = {"connection", "content-length", "transfer-encoding", "host"}
 
@@ -32,7 +35,7 @@ class Fault:
     """What becomes of requests whose `VERB path?query` matches, so many times.
 
     With a status the proxy answers itself; with `hold` it does nothing at all; else it passes the request on and
-    loses the answer.
+    loses the answer. `skip` lets so many pass before; `act` is called when the request has come so far.
     """
 
     match: str
@@ -41,19 +44,23 @@ class Fault:
     body: Mapping[str, Any] = field(default_factory=dict)
     times: int = 1
     hold: bool = False
+    skip: int = 0
+    act: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seen:
     line: str
     at: float
+    status: int = 0
+    """What the server answered; 0 where it was not asked, or has not answered yet."""
 
 
 class ApiProxy:
     """The proxy while it runs."""
 
-    def __init__(self, upstream: str, context: ssl.SSLContext) -> None:
-        self._upstream, self._context = upstream, context
+    def __init__(self, upstream: str, session: aiohttp.ClientSession) -> None:
+        self._upstream, self._session = upstream, session
         self._streams: dict[web.StreamResponse, asyncio.Event] = {}
         self._transports: set[asyncio.Transport] = set()
         self.faults: list[Fault] = []
@@ -97,44 +104,46 @@ class ApiProxy:
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         line = f"{request.method} {request.raw_path}"
-        self.seen.append(Seen(line, time.monotonic()))
+        seen = Seen(line, time.monotonic())
+        self.seen.append(seen)
         assert request.transport is not None
         if self.cut:
             request.transport.abort()
             return web.Response()
         fault = self._hit(line)
-        if fault is not None and fault.status:
-            return web.json_response(dict(fault.body), status=fault.status, headers=fault.headers)
-        if fault is not None and fault.hold:
-            await asyncio.Event().wait()  # until the client goes, which cancels this
+        if fault is not None and (fault.status or fault.hold):
+            return await self._answer(fault)
         self._transports.add(request.transport)
         try:
-            return await self._pass_on(request, is_lost=fault is not None)
+            return await self._pass_on(request, seen, fault)
         finally:
             self._transports.discard(request.transport)
+
+    async def _answer(self, fault: Fault) -> web.StreamResponse:
+        fault.act()
+        if fault.hold:
+            await asyncio.Event().wait()  # until the client goes, which cancels this
+        return web.json_response(dict(fault.body), status=fault.status, headers=fault.headers)
 
     def _hit(self, line: str) -> Fault | None:
         for fault in self.faults:
             if fault.times and re.search(fault.match, line):
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
                 fault.times -= 1
                 return fault
         return None
 
-    async def _pass_on(self, request: web.Request, *, is_lost: bool) -> web.StreamResponse:
+    async def _pass_on(self, request: web.Request, seen: Seen, fault: Fault | None) -> web.StreamResponse:
+        url = URL(self._upstream + request.raw_path, encoded=True)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
-        connector = aiohttp.TCPConnector(ssl=self._context)
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with (
-            aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout) as session,
-            session.request(
-                request.method,
-                URL(self._upstream + request.raw_path, encoded=True),
-                headers=headers,
-                data=await request.read(),
-            ) as answer,
-        ):
-            if is_lost:
+        body = await request.read()
+        async with self._session.request(request.method, url, headers=headers, data=body) as answer:
+            seen.status = answer.status
+            if fault is not None:
                 await answer.read()
+                fault.act()
                 assert request.transport is not None
                 request.transport.abort()
                 return web.Response()
@@ -162,10 +171,23 @@ class ApiProxy:
 
 
 @asynccontextmanager
-async def start_api_proxy(kubeconfig: Path) -> AsyncIterator[ApiProxy]:
-    """Runs a proxy before the server of a kubeconfig."""
+async def start_api_proxy(kubeconfig: Path, *, rights: Rights = "administrator") -> AsyncIterator[ApiProxy]:
+    """Runs a proxy before the server of a kubeconfig, which gives all clients its user's rights, or each its own."""
     async with connect(kubeconfig) as api:
-        proxy = ApiProxy(api.configuration.host, api.rest_client.ssl_context)
+        upstream, context = api.configuration.host, api.rest_client.ssl_context
+        if rights == "client":
+            context = ssl.create_default_context(cafile=api.configuration.ssl_ca_cert)
+    connector = aiohttp.TCPConnector(ssl=context, limit=0)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with (
+        aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout) as session,
+        _serving(ApiProxy(upstream, session)) as proxy,
+    ):
+        yield proxy
+
+
+@asynccontextmanager
+async def _serving(proxy: ApiProxy) -> AsyncIterator[ApiProxy]:
     app = web.Application(client_max_size=0)
     app.router.add_route("*", "/{path:.*}", proxy.pass_on)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -178,12 +200,13 @@ async def start_api_proxy(kubeconfig: Path) -> AsyncIterator[ApiProxy]:
         await runner.cleanup()
 
 
-def write_kubeconfig(file: Path, url: str) -> Path:
-    """Writes the kubeconfig of a server that asks for nothing."""
+def write_kubeconfig(file: Path, url: str, token: str = "") -> Path:
+    """Writes the kubeconfig of a server that is shown a token, or asks for nothing."""
     named = {
         "clusters": [{"name": "proxy", "cluster": {"server": url}}],
-        "users": [{"name": "proxy", "user": {}}],
+        "users": [{"name": "proxy", "user": {"token": token} if token else {}}],
         "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "proxy"}}],
     }
+    file.touch(mode=0o600)
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "proxy", **named}))
     return file

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.api import api_server
 from tests.cluster.places import places_from
+from tests.cluster.process import wait_for
 from tests.controller.fake_clock import FakeClock
 
 if TYPE_CHECKING:
@@ -40,9 +41,15 @@ def cluster_cache() -> Path:
 def api(cluster_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API server that knows DataCubes, for the session."""
     with api_server(tmp_path_factory.mktemp("api"), cluster_cache) as server:
-        server.kubectl("apply", "--server-side", "-f", str(CRD))
-        server.kubectl("wait", "crd/datacubes.tensorstack.dev", "--for=condition=Established", "--timeout=20s")
+        serve_cubes(server)
         yield server
+
+
+def serve_cubes(server: Cluster) -> None:
+    """Has the server know DataCubes; `kubectl wait` fails at once while a CRD has no conditions yet."""
+    server.kubectl("apply", "--server-side", "-f", str(CRD))
+    served = ("wait", "crd/datacubes.tensorstack.dev", "--for=condition=Established", "--timeout=20s")
+    wait_for(lambda: server.try_kubectl(*served).returncode == 0, 20, "the CRD is not served")
 
 
 @pytest.fixture
