@@ -100,7 +100,10 @@ class RateMeter:
         self._points: list[tuple[float, int]] = []
 
     def progress(self, attempt: Attempt, now: float) -> dict[str, Any]:
-        """Returns the fields of `status.progress`; percent and ETA are absent while the total is unknown."""
+        """Returns the fields of `status.progress`, and `moved`; percent and ETA are absent while the total is unknown.
+
+        Only `moved`, which status does not show, tells a stall from work that moves no bytes, such as checking them.
+        """
         counters = asdict(attempt.progress.snapshot())
         done, total = counters["bytes_done"], counters["bytes_total"]
         self._points = [(t, b) for t, b in self._points if now - t <= self.WINDOW_SECONDS] + [(now, done)]
@@ -112,6 +115,7 @@ class RateMeter:
             "filesDone": counters["files_done"],
             "filesTotal": counters["files_total"],
             "bytesPerSecond": rate,
+            "moved": counters["moved"],
         }
         if total:
             values["percent"] = min(100, done * 100 // total)

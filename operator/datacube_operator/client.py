@@ -21,6 +21,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from datacube_operator.errors import Silent, Unavailable, error_from_status
+from datacube_operator.resource import PODS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -38,6 +39,9 @@ LIST_SECONDS: Final = 30.0
 """A page of large objects over a slow line takes longer than a single one."""
 
 _JSON: Final = "application/json"
+_ANY: Final = "application/json, */*"
+"""A log is plain text; a refusal is still a `Status`."""
+
 _MANAGED: Final = {"fieldManager": FIELD_MANAGER}
 _OK: Final = range(200, 300)
 _FOREIGN: Final = (aiohttp.ClientError, TimeoutError, OSError, config.ConfigException, json.JSONDecodeError)
@@ -75,6 +79,7 @@ class _Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     content: str = _JSON
+    accept: str = _JSON
 
     def __str__(self) -> str:
         return f"{self.verb} {self.path}"
@@ -153,6 +158,17 @@ class Client:
                 except aiohttp.SocketTimeoutError as error:
                     raise Silent(str(request), 0, "Silent") from error
 
+    async def read_log(self, namespace: str, pod: str, container: str, *, tail_lines: int, limit_bytes: int) -> str:
+        """Returns the last lines of a container's log, of them at most so many bytes, and no older container's.
+
+        What is no UTF-8 is replaced. The server cuts the end off where the lines are more than `limit_bytes`.
+        """
+        query = {"container": container, "tailLines": str(tail_lines), "limitBytes": str(limit_bytes)}
+        request = _Request("GET", "get", PODS.path(namespace, pod, "log"), query, accept=_ANY)
+        with _mapped(request):
+            async with self._send(request, aiohttp.ClientTimeout(total=REQUEST_SECONDS)) as response:
+                return (await _read(response.content, limit_bytes)).decode(errors="replace")
+
     async def create(self, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
         """Makes the object; raises `AlreadyExists` where its name is taken."""
         return await self._write(_Request("POST", "create", resource.path(namespace), _MANAGED, body))
@@ -203,7 +219,7 @@ class Client:
     @asynccontextmanager
     async def _send(self, request: _Request, timeout: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
         """Has an answer whose status is good; counts it."""
-        headers = {"Content-Type": request.content, "Accept": _JSON, "User-Agent": FIELD_MANAGER}
+        headers = {"Content-Type": request.content, "Accept": request.accept, "User-Agent": FIELD_MANAGER}
         await self._api.update_params_for_auth(headers, {}, ["BearerToken"], request.path, request.method, request.body)
         url = self._api.configuration.host + request.path + (f"?{urlencode(request.query)}" if request.query else "")
         code = 0
@@ -230,6 +246,14 @@ def _mapped(request: _Request) -> Iterator[None]:
         yield
     except _FOREIGN as error:
         raise Unavailable(str(request), 0, type(error).__name__) from error
+
+
+async def _read(stream: aiohttp.StreamReader, limit: int) -> bytes:
+    """Returns what a stream holds, and of it no more than the limit, whatever the server sends."""
+    found = bytearray()
+    while len(found) < limit and (chunk := await stream.read(limit - len(found))):
+        found += chunk
+    return bytes(found)
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,14 +1,17 @@
 """Structured logs: one JSON object a line, of names and reasons only.
 
 An exception is logged by its type and where it came from. Its text is left out unless it is one of our own, whose
-texts hold no values: a library's may quote what a user wrote, and that may be a secret.
+texts hold no values: a library's may quote what a user wrote, and that may be a secret. So may what libraries log
+themselves: of that, only who said it and where is written.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,21 +28,47 @@ class Log:
 
     def info(self, message: str, **fields: Any) -> None:
         """Writes what happened as it should."""
-        self._write("info", message, fields)
+        self.write("info", message, fields)
 
     def warning(self, message: str, **fields: Any) -> None:
         """Writes what went wrong and is dealt with."""
-        self._write("warning", message, fields)
+        self.write("warning", message, fields)
 
     def bug(self, message: str, error: BaseException, **fields: Any) -> None:
         """Writes an exception that nobody expected, with where it came from."""
-        self._write("error", message, fields | {"error": type(error).__name__, "trace": frames(error)})
+        self.write("error", message, fields | {"error": type(error).__name__, "trace": frames(error)})
 
-    def _write(self, level: str, message: str, fields: dict[str, Any]) -> None:
+    def write(self, level: str, message: str, fields: dict[str, Any]) -> None:
+        """Writes an entry."""
         entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "message": message}
         stream = self._stream or sys.stderr
         stream.write(json.dumps(entry | fields, default=str) + "\n")
         stream.flush()
+
+
+class LibraryHandler(logging.Handler):
+    """Writes that a library warned, and where in its code; never what it said."""
+
+    def __init__(self, target: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._target = target
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes an entry for a record."""
+        fields: dict[str, Any] = {"logger": record.name, "place": f"{record.filename}:{record.lineno}"}
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            fields |= {"error": type(error).__name__, "trace": frames(error)}
+        with suppress(OSError, ValueError):  # logging's own way with these is to print the record's text
+            self._target.write(record.levelname.lower(), "a library warns", fields)
+
+
+def log_libraries(target: Log) -> LibraryHandler:
+    """Has the warnings of all libraries, and Python's own, go to a log; returns what has to be removed in tests."""
+    handler = LibraryHandler(target)
+    logging.captureWarnings(capture=True)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    return handler
 
 
 def frames(error: BaseException) -> list[str]:

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from datacube_flows.api.reasons import Reason
+
 
 class Metrics:
     """The metrics of one process."""
@@ -28,9 +30,30 @@ class Metrics:
         self.leader = Gauge("datacube_leader", "1 on the replica that writes.", registry=self.registry)
         self._depth = Gauge("datacube_queue_depth", "Keys that wait for a worker.", ["queue"], registry=self.registry)
 
+        self._runs = self._count("datacube_runs", "Runs that ended, by how.", "kind", "reason")
+        self._bytes = self._count("datacube_bytes", "Bytes that ended runs moved.", "kind")
+        self._attempts = self._count("datacube_attempts", "Attempts that ended, by how.", "reason")
+        self._log_reads = self._count("datacube_log_reads", "Reads of attempts' logs.", "code")
+
+    def run_ended(self, kind: str, reason: Reason, size: int) -> None:
+        """Counts a run that ended, of a kind named in `core/kinds.py`, and the bytes that it moved."""
+        self._runs.labels(kind, reason).inc()
+        self._bytes.labels(kind).inc(size)
+
+    def attempt_ended(self, reason: Reason) -> None:
+        """Counts an attempt that ended, well or not."""
+        self._attempts.labels(reason).inc()
+
+    def log_read(self, code: int) -> None:
+        """Counts a read of a log by the answer's status; 0 is no answer."""
+        self._log_reads.labels(code or "none").inc()
+
     def watch_depth(self, queue: str, depth: Callable[[], float]) -> None:
         """Has the depth of a queue asked for whenever the metrics are read."""
         self._depth.labels(queue).set_function(depth)
+
+    def _count(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
 
     def render(self) -> bytes:
         """Returns all of them in Prometheus's text format."""

@@ -150,7 +150,7 @@ def test_rate_is_that_of_the_last_half_minute() -> None:
     attempt.progress.advance(100)
     assert meter.progress(attempt, 10.0) == {
         "bytesDone": 100, "bytesTotal": 1000, "filesDone": 0, "filesTotal": 2,
-        "bytesPerSecond": 10, "percent": 10, "etaSeconds": 90,
+        "bytesPerSecond": 10, "percent": 10, "etaSeconds": 90, "moved": 100,
     }  # fmt: skip
     assert meter.progress(attempt, 100.0)["bytesPerSecond"] == 0
 
