@@ -1,8 +1,9 @@
 """From a status and an observation to the next status (SPEC section 5). Pure: time comes in, nothing is read.
 
 `Initialized` stays True once an attempt started; `Complete` and `Failed` are final for a run and never both True; a
-failed attempt that is retried is no failure. A condition's transition time moves only when its status flips, and the
-probe times of all three move together whenever one is written.
+failed attempt that is retried is no failure. What is to be said of a run that goes on stands at the condition that does
+not hold yet: `Initialized` before the start, then `Complete`. A condition's transition time moves only when its status
+flips, and the probe times of all three move together whenever one is written.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def fold(status: DataCubeStatus, seen: Observation, now: datetime) -> DataCubeSt
         "conditions": _conditions(status, seen, verdict, now),
         "start_time": status.start_time or _first(a.started for a in seen.attempts),
         "pod": _pod(last) if last else status.pod,
-        "attempts": tuple(_attempt(a) for a in seen.attempts[-MAX_ATTEMPTS:]) or status.attempts,
+        "attempts": _attempts(status, seen.attempts[-MAX_ATTEMPTS:]) or status.attempts,
         "progress": _progress(seen) or status.progress,
         "workflow": WorkflowStatus.model_validate(seen.workflow) if seen.workflow else status.workflow,
         "result": _result(report) if report and report.plan is None else status.result,
@@ -95,12 +96,11 @@ def judge(seen: Observation) -> Verdict:
         return Verdict(Phase.FAILED, *seen.ended)
     if last and last.phase is PodPhase.FAILED and not seen.will_retry:
         return _failed(*last.failure, attempts=last.number)
-    if seen.waiting and not _has_started(seen):
-        reason, message = seen.waiting
-        return Verdict(Phase.SUSPENDED if reason is Reason.SUSPENDED else Phase.PENDING, reason, message)
-    if _has_started(seen) or (last and last.phase is not PodPhase.PENDING):
-        return Verdict(Phase.RUNNING, Reason.TRANSFERRING)
-    return Verdict(Phase.PENDING)
+    said = seen.waiting or seen.said
+    if _has_begun(seen):
+        return Verdict(Phase.RUNNING, *(said or (Reason.TRANSFERRING,)))
+    is_held = said is not None and said[0] is Reason.SUSPENDED
+    return Verdict(Phase.SUSPENDED if is_held else Phase.PENDING, *(said or ()))
 
 
 def _failed(reason: Reason, message: str, *, attempts: int) -> Verdict:
@@ -114,16 +114,22 @@ def _has_started(seen: Observation) -> bool:
     return any(a.started is not None for a in seen.attempts)
 
 
+def _has_begun(seen: Observation) -> bool:
+    """Whether an attempt was spent, or is being spent: also one that was lost before anybody saw it start."""
+    return _has_started(seen) or any(a.phase is not PodPhase.PENDING for a in seen.attempts)
+
+
 def _conditions(status: DataCubeStatus, seen: Observation, verdict: Verdict, now: datetime) -> tuple[Condition, ...]:
     """The three conditions, in their order; the old ones, untouched, where none of them changes."""
     old = {c.type: c for c in status.conditions or ()}
     is_initialized = _has_started(seen) or old[ConditionType.INITIALIZED].status == "True"
     wanted: dict[ConditionType, _Wanted] = {
         ConditionType.INITIALIZED: ("True", None, INITIALIZED_MESSAGE) if is_initialized else _not(verdict),
-        ConditionType.COMPLETE: _HOLDS_NOT,
+        ConditionType.COMPLETE: _not(verdict) if is_initialized and verdict.message else _HOLDS_NOT,
         ConditionType.FAILED: _HOLDS_NOT,
     }
     if verdict.phase in FINAL_PHASES:
+        wanted[ConditionType.COMPLETE] = _HOLDS_NOT
         final = ConditionType.COMPLETE if verdict.phase is Phase.SUCCEEDED else ConditionType.FAILED
         wanted[final] = ("True", verdict.reason, verdict.message[:MAX_MESSAGE] or None)
     if all((c.status, c.reason, c.message) == wanted[c.type] for c in status.conditions or ()):
@@ -154,15 +160,22 @@ def _condition(old: Condition, wanted: _Wanted, now: datetime) -> Condition:
 
 
 def _pod(seen: AttemptSeen) -> PodStatus:
-    return PodStatus(phase=seen.phase, reference=PodReference(name=seen.pod, uid=seen.uid or None), status=seen.status)
+    reference = PodReference(name=seen.pod, uid=seen.uid or None) if seen.pod else None
+    return PodStatus(phase=seen.phase, reference=reference, status=seen.status)
 
 
-def _attempt(seen: AttemptSeen) -> AttemptStatus:
+def _attempts(status: DataCubeStatus, seen: Iterable[AttemptSeen]) -> tuple[AttemptStatus, ...]:
+    known = {(a.number, a.pod): a for a in status.attempts or ()}
+    return tuple(_attempt(a, known.get((a.number, a.pod or None))) for a in seen)
+
+
+def _attempt(seen: AttemptSeen, known: AttemptStatus | None) -> AttemptStatus:
+    """The attempt as it stands; when it started is kept, since a pod that is gone no longer tells."""
     reason, message = seen.failure if seen.phase is PodPhase.FAILED else (None, "")
     return AttemptStatus(
         number=seen.number,
-        pod=seen.pod,
-        start_time=seen.started,
+        pod=seen.pod or None,
+        start_time=seen.started or (known.start_time if known else None),
         finish_time=seen.finished,
         reason=reason,
         exit_code=seen.exit_code,

@@ -19,6 +19,9 @@ PROVISION: Final = "provision"
 RERUN: Final = f"{PREFIX}/rerun"
 """Annotation on a DataCube: any new value runs it again (SPEC section 5)."""
 
+ENDED_BY: Final = f"{PREFIX}/ended-by"
+"""Annotation on a workflow that the operator has shut down, and why: not a person's doing."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "datacube"
 

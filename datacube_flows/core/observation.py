@@ -26,7 +26,7 @@ class AttemptSeen:
 
     Attributes:
         number: 1 for the first.
-        pod: name of the pod, or of what stands for it on one machine.
+        pod: name of the pod, or of what stands for it on one machine; "" where there never was one.
         status: kubectl's STATUS word: `Running`, `Completed`, `Error`, `OOMKilled`, ...
         reason: what ended it in the words of whoever ran it (deadline, eviction ...); None leaves it to the report.
         report: what the attempt said itself; None when it said nothing.
@@ -62,6 +62,7 @@ class Observation:
     Attributes:
         attempts: all that are known, oldest first.
         waiting: why nothing runs, when nothing does.
+        said: what people should know of a run that goes on: why it tries again, or that its engine does nothing.
         ended: set when the engine will start no other attempt for a reason of its own (cancelled, run deleted).
         will_retry: whether the engine follows a failed last attempt with another.
         progress: fields of `status.progress` as the running attempt printed them.
@@ -70,6 +71,7 @@ class Observation:
 
     attempts: tuple[AttemptSeen, ...] = ()
     waiting: tuple[Reason, str] | None = None
+    said: tuple[Reason, str] | None = None
     ended: tuple[Reason, str] | None = None
     will_retry: bool = False
     progress: dict[str, Any] | None = None

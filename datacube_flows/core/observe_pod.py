@@ -6,7 +6,6 @@ those of `pkg/kubelet` (images/types.go, container/sync_result.go, eviction, lif
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.reasons import Reason
@@ -14,7 +13,7 @@ from datacube_flows.api.report import TransferReport, parse_report
 from datacube_flows.core import labels
 from datacube_flows.core.manifests import CONTAINER
 from datacube_flows.core.observation import AttemptSeen, PodPhase
-from datacube_flows.core.pod_fields import field_at, int_at, items_at, sentence, text_at
+from datacube_flows.core.pod_fields import field_at, int_at, items_at, moment_at, sentence, text_at
 from datacube_flows.core.retry import EXIT_OK, EXIT_PERMANENT, EXIT_RETRYABLE
 
 if TYPE_CHECKING:
@@ -66,8 +65,8 @@ def observe_pod(pod: Mapping[str, Any]) -> AttemptSeen:
         phase=phase,
         status=status_word(pod)[:MAX_NAME],
         uid=text_at(pod, "metadata", "uid")[:MAX_NAME],
-        started=_moment(ended, "startedAt") or _moment(main_state(pod, "running"), "startedAt"),
-        finished=_moment(ended, "finishedAt"),
+        started=moment_at(ended, "startedAt") or moment_at(main_state(pod, "running"), "startedAt"),
+        finished=moment_at(ended, "finishedAt"),
         exit_code=int_at(ended, "exitCode"),
         reason=reason,
         report=report,
@@ -146,11 +145,11 @@ def _node_word(word: str) -> tuple[Reason, str] | None:
 
 def _was_deleted(pod: Mapping[str, Any], ended: object) -> bool:
     """Whether a deletion ended it: it was asked for before the end, and the attempt did not end by itself."""
-    due = _moment(field_at(pod, "metadata"), "deletionTimestamp")
+    due = moment_at(pod, "metadata", "deletionTimestamp")
     if due is None or int_at(ended, "exitCode") in (EXIT_PERMANENT, EXIT_RETRYABLE):
         return False
     grace = int_at(pod, "metadata", "deletionGracePeriodSeconds") or 0
-    finished = _moment(ended, "finishedAt")
+    finished = moment_at(ended, "finishedAt")
     return finished is None or finished.timestamp() >= due.timestamp() - grace
 
 
@@ -198,18 +197,5 @@ def _number(pod: Mapping[str, Any]) -> int:
     return max(number, 1)
 
 
-def _moment(value: object, name: str) -> datetime | None:
-    """A moment that the API writes; a container that never started has the epoch instead of none."""
-    try:
-        moment = datetime.fromisoformat(text_at(value, name))
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment if timedelta(days=1) < moment - _EPOCH else None
-
-
 def _with(text: str, said: str) -> str:
     return f"{text}: {said}" if said else text
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

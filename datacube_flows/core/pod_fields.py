@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 MAX_SENTENCE: Final = 300
 MAX_NUMBER: Final = 2**31
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def field_at(value: object, *path: str) -> object:
@@ -30,6 +32,16 @@ def int_at(value: object, *path: str) -> int | None:
     if not isinstance(found, int) or isinstance(found, bool):
         return None
     return found if -MAX_NUMBER <= found < MAX_NUMBER else None
+
+
+def moment_at(value: object, *path: str) -> datetime | None:
+    """Returns the moment at a path; what never happened has the epoch, or null, instead of one, and gives None."""
+    try:
+        moment = datetime.fromisoformat(text_at(value, *path))
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment if timedelta(days=1) < moment - EPOCH else None
 
 
 def items_at(value: object, *path: str) -> list[Mapping[str, object]]:
