@@ -6,10 +6,10 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from datacube_operator.controller import Controller
     from datacube_operator.election import Election
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 EVENT_SECONDS: Final = 1.0
 """How long an end waits for events to be written; status says the same."""
+
+
+class Runner(Protocol):
+    """A part of a replica that runs all the time."""
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Runs until cancelled."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Runtime:
         controllers: run on the replica that leads.
         election: decides which one that is.
         recorder: writes events.
+        readers: what else runs all the time.
         stop_seconds: how long reconciles that are under way may go on after a stop, before they are cancelled.
     """
 
@@ -38,6 +46,7 @@ class Runtime:
     controllers: Sequence[Controller]
     election: Election
     recorder: Recorder
+    readers: Sequence[Runner] = ()
     stop_seconds: float = 10.0
 
     @property
@@ -59,8 +68,8 @@ class Runtime:
         started = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
-                parts = [*(informer.run() for informer in self._all), self.recorder.run(), self.election.run()]
-                background = [group.create_task(part) for part in parts]
+                runners: list[Runner] = [*self._all, *self.readers, self.recorder, self.election]
+                background = [group.create_task(runner.run()) for runner in runners]
                 leading = group.create_task(self._lead(started))
                 await stop.wait()
                 for controller in self.controllers:

@@ -69,6 +69,10 @@ class Store:
         """Returns the objects under a value of an index, in the order of their keys."""
         return [self._objects[key] for key in sorted(self._keys[index].get(value, ()))]
 
+    def values_of(self, index: str, obj: Object) -> list[str]:
+        """Returns under which values of an index an object stands, or would stand."""
+        return list(self._indexes[index](obj))
+
     def put(self, obj: Object) -> Object | None:
         """Keeps the object and returns the one that it takes the place of."""
         key = object_key(obj)

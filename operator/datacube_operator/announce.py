@@ -1,0 +1,74 @@
+"""Which events a change of status is worth: few, one for what people have to act on, one for the end. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from datacube_flows.api.status import ConditionType, Phase
+from datacube_flows.core.fold import FINAL_PHASES
+from datacube_operator.events import Words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datacube_flows.api.status import Condition, DataCubeStatus
+    from datacube_flows.core.observation import Observation
+
+NORMAL: Final = "Normal"
+WARNING: Final = "Warning"
+MAX_NOTICES: Final = 5
+
+
+def announce(before: DataCubeStatus, after: DataCubeStatus, seen: Observation) -> Iterator[Words]:
+    """Yields what is to be said of a change.
+
+    Args:
+        before: the status as it was.
+        after: as it is now.
+        seen: what made the difference.
+    """
+    if after.phase in FINAL_PHASES:
+        if before.phase is not after.phase:
+            yield _end(after)
+            yield from _notices(seen)
+        return
+    if (reason := _waiting(after)) and reason != _waiting(before):
+        is_wish = after.phase is Phase.SUSPENDED
+        yield Words(NORMAL if is_wish else WARNING, reason[0], reason[1] or reason[0], "Wait")
+    failed = {a.number for a in after.attempts or () if a.reason}
+    known = {a.number for a in before.attempts or () if a.reason}
+    for attempt in after.attempts or ():
+        if attempt.number in failed - known:
+            note = f"attempt {attempt.number} failed and is followed by another: {attempt.message or ''}"
+            yield Words(WARNING, str(attempt.reason), note, "Retry")
+
+
+def _end(status: DataCubeStatus) -> Words:
+    if status.phase is Phase.SUCCEEDED:
+        condition = _condition(status, ConditionType.COMPLETE)
+        result = status.result
+        moved = f"{result.files or 0} files, {result.bytes or 0} bytes moved" if result else "the transfer is complete"
+        return Words(NORMAL, (condition and condition.reason) or "Complete", moved, "Complete")
+    condition = _condition(status, ConditionType.FAILED)
+    reason = (condition and condition.reason) or "Failed"
+    return Words(WARNING, reason, (condition and condition.message) or reason, "Fail")
+
+
+def _notices(seen: Observation) -> Iterator[Words]:
+    """What the attempt that ended the run has to say beside its result."""
+    report = seen.attempts[-1].report if seen.attempts else None
+    for notice in (report.notices if report else ())[:MAX_NOTICES]:
+        yield Words(NORMAL, "Notice", notice, "Transfer")
+
+
+def _waiting(status: DataCubeStatus) -> tuple[str, str] | None:
+    """Why nothing runs, or why what runs does not get on."""
+    for kind in (ConditionType.INITIALIZED, ConditionType.COMPLETE):
+        condition = _condition(status, kind)
+        if condition and condition.status == "False" and condition.reason:
+            return condition.reason, condition.message or ""
+    return None
+
+
+def _condition(status: DataCubeStatus, kind: ConditionType) -> Condition | None:
+    return next((c for c in status.conditions or () if c.type is kind), None)

@@ -1,0 +1,158 @@
+"""Assembles one replica of the operator: its caches, its engines and its controller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from datacube_flows.core import labels
+from datacube_flows.engines.argo_trim import trim_pod, trim_workflow
+from datacube_operator.accounts import Accounts
+from datacube_operator.argo_engine import ArgoEngine, ArgoParts
+from datacube_operator.client import Client
+from datacube_operator.controller import Controller, Pace
+from datacube_operator.cube import BY_CLAIM, BY_UID, CUBE_INDEXES, POD_INDEXES, WORKFLOW_INDEXES, claim_key
+from datacube_operator.election import Election
+from datacube_operator.events import Recorder
+from datacube_operator.fence import Fence
+from datacube_operator.informer import Informer
+from datacube_operator.progress import ProgressReader
+from datacube_operator.queue import Queue
+from datacube_operator.reconcile import Caches, Outlets, Reconciler
+from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOW_TEMPLATES, WORKFLOWS
+from datacube_operator.runtime import Runtime
+from datacube_operator.status_book import StatusBook
+from datacube_operator.store import object_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from kubernetes.aio.client import ApiClient
+
+    from datacube_operator.clock import Clock
+    from datacube_operator.informer import Route
+    from datacube_operator.metrics import Metrics
+    from datacube_operator.resource import Resource
+    from datacube_operator.settings import Settings
+    from datacube_operator.store import Index
+
+    Object = dict[str, Any]
+
+MANAGED: Final = f"{labels.MANAGED_BY}={labels.MANAGER}"
+
+
+@dataclass(frozen=True)
+class _Watching:
+    """Makes informers of one client and one namespace."""
+
+    client: Client
+    clock: Clock
+    metrics: Metrics
+    namespace: str | None
+
+    def of(
+        self, resource: Resource, indexes: Mapping[str, Index], keep: Callable[[Object], Object], selector: str = ""
+    ) -> Informer:
+        return Informer(
+            self.client,
+            resource,
+            self.clock,
+            self.metrics,
+            namespace=self.namespace,
+            labels=selector,
+            indexes=indexes,
+            keep=keep,
+        )
+
+
+def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metrics) -> Runtime:
+    """Returns a replica that is ready to run, on a connection to the API server."""
+    fence, queue = Fence(clock), Queue(clock)
+    client = Client(api, fence, metrics)
+    watching = _Watching(client, clock, metrics, settings.namespace or None)
+    cubes = watching.of(DATACUBES, CUBE_INDEXES, trim_cube)
+    claims = watching.of(CLAIMS, {}, trim_claim)
+    pods = watching.of(PODS, POD_INDEXES, trim_pod, MANAGED)
+    workflows = watching.of(WORKFLOWS, WORKFLOW_INDEXES, trim_workflow, MANAGED)
+    templates = watching.of(WORKFLOW_TEMPLATES, WORKFLOW_INDEXES, trim_template, MANAGED)
+    recorder = Recorder(client, settings.identity, clock)
+    reader = ProgressReader(client, clock, metrics, queue.add) if settings.has_progress else None
+    accounts = Accounts(client, clock, settings.argo, is_on=settings.has_accounts)
+    argo = ArgoEngine(
+        ArgoParts(client, workflows, templates, pods, accounts, settings.installation, settings.argo, settings.argo_url)
+    )
+    reconciler = Reconciler(
+        client,
+        Caches(cubes, claims, pods),
+        StatusBook(client),
+        engines={argo.name: argo},
+        policy=settings.policy,
+        outlets=Outlets(queue, recorder, reader, metrics),
+        clock=clock,
+    )
+    cubes.subscribe(queue.add)
+    claims.subscribe(queue.add, _to_cubes(cubes, BY_CLAIM, _claim_of))
+    for informer in (pods, workflows):
+        informer.subscribe(queue.add, _to_cubes(cubes, BY_UID, _uid_of))
+    controller = Controller(
+        "datacubes",
+        queue,
+        reconciler.reconcile,
+        keys=lambda: cubes.store,
+        clock=clock,
+        metrics=metrics,
+        pace=Pace(workers=settings.workers),
+    )
+    election = Election(
+        Client(api, Fence.none(clock), metrics),
+        fence,
+        namespace=settings.lease_namespace,
+        name=settings.lease_name,
+        identity=settings.identity,
+        clock=clock,
+        metrics=metrics,
+    )
+    return Runtime(
+        [cubes, claims, pods],
+        [workflows, templates],
+        [controller],
+        election,
+        recorder,
+        readers=[reader] if reader else [],
+    )
+
+
+def _to_cubes(cubes: Informer, index: str, values: Callable[[Object], Iterable[str]]) -> Route:
+    """Finds the DataCubes that an object of another kind is about."""
+    return lambda obj: [object_key(cube) for value in values(obj) for cube in cubes.store.find(index, value)]
+
+
+def _uid_of(obj: Object) -> list[str]:
+    uid = (obj["metadata"].get("labels") or {}).get(labels.UID)
+    return [uid] if uid else []
+
+
+def _claim_of(claim: Object) -> list[str]:
+    return [claim_key(claim["metadata"]["namespace"], claim["metadata"]["name"])]
+
+
+def trim_cube(cube: Object) -> Object:
+    """Keeps a DataCube but for what others wrote about it, and of its annotations the one that is read."""
+    about = cube["metadata"]
+    notes = about.get("annotations") or {}
+    kept = {name: notes[name] for name in (labels.RERUN,) if name in notes}
+    metadata = {k: v for k, v in about.items() if k not in ("managedFields", "annotations")} | {"annotations": kept}
+    return {**cube, "metadata": metadata}
+
+
+def trim_claim(claim: Object) -> Object:
+    """Keeps of a claim whose it is, whether it is on its way out, and its phase: there may be very many of them."""
+    about = claim["metadata"]
+    names = ("namespace", "name", "uid", "resourceVersion", "deletionTimestamp")
+    metadata = {name: about[name] for name in names if name in about}
+    return {"metadata": metadata, "status": {"phase": (claim.get("status") or {}).get("phase")}}
+
+
+def trim_template(template: Object) -> Object:
+    """Keeps of a template its metadata, in which the hash of the rest stands."""
+    return {"metadata": {k: v for k, v in template["metadata"].items() if k != "managedFields"}}

@@ -1,0 +1,97 @@
+"""The one place that writes status, and what was written last: a cache may show an older one for a moment."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datacube_flows.api.datacube import API_VERSION, KIND
+from datacube_operator.cube import Cube, read_status
+from datacube_operator.errors import Conflict, NotFound, OperatorError
+from datacube_operator.resource import DATACUBES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datacube_flows.api.status import DataCubeStatus
+    from datacube_operator.client import Client
+
+    Object = dict[str, Any]
+
+
+class CubeGone(OperatorError):
+    """A DataCube is gone, or another has its name."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    version: int
+    status: DataCubeStatus
+
+
+class StatusBook:
+    """Reads and writes the status of DataCubes.
+
+    Args:
+        client: writes; its fence holds.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._written: dict[str, _Written] = {}
+        self._taking: set[str] = set()
+
+    @property
+    def taking(self) -> frozenset[str]:
+        """Uids of those whose first status of a run is on its way to the API server."""
+        return frozenset(self._taking)
+
+    def read(self, document: Object) -> Cube:
+        """Returns the DataCube with the newer of the status in the document and the one that was written last."""
+        uid = document["metadata"]["uid"]
+        written = self._written.get(uid)
+        if written is not None and written.version > _version(document):
+            return Cube(document, written.status)
+        self._written.pop(uid, None)
+        return Cube(document, read_status(document))
+
+    async def write(self, cube: Cube, status: DataCubeStatus) -> Cube:
+        """Has the status as it should be, and returns the DataCube with it; asks nobody where nothing changed.
+
+        The uid goes along: a DataCube that has taken the name meanwhile is left alone.
+
+        Raises:
+            CubeGone: it is gone.
+        """
+        status = status.model_copy(update={"observed_generation": cube.generation or None})
+        wire = status.to_wire()
+        if wire == cube.status.to_wire():
+            return cube
+        metadata = {"namespace": cube.namespace, "name": cube.name, "uid": cube.uid}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": wire}
+        try:
+            answer = await self._client.apply(DATACUBES, cube.namespace, body, subresource="status")
+        except (NotFound, Conflict) as error:
+            raise CubeGone(f"the DataCube {cube.key} is gone") from error
+        self._written[cube.uid] = _Written(_version(answer), status)
+        return Cube(cube.document, status)
+
+    @contextmanager
+    def take(self, cube: Cube) -> Iterator[None]:
+        """Has everybody else know, while the block writes it, that a DataCube takes its path."""
+        self._taking.add(cube.uid)
+        try:
+            yield
+        finally:
+            self._taking.discard(cube.uid)
+
+    def forget(self, uid: str) -> None:
+        """Forgets a DataCube that is gone."""
+        self._written.pop(uid, None)
+
+
+def _version(document: Object) -> int:
+    """The resourceVersion, which grows with every change of an object (KEP-5504 has made that a promise)."""
+    version = str(document["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
