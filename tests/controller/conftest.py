@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CRD = Path(__file__).parents[2] / "operator" / "deploy" / "crd.yaml"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
