@@ -11,6 +11,8 @@ from typing import Any, Final
 from datacube_flows.core import labels
 
 RBAC: Final = "rbac.authorization.k8s.io"
+RUNNER_ROLE: Final = "datacube-runner"
+PROVISIONER_ROLE: Final = "datacube-provisioner"
 
 Rule = dict[str, list[str]]
 REPORT_OUTPUTS: Final[Rule] = {
@@ -40,26 +42,35 @@ class ArgoSettings:
 DEFAULTS: Final = ArgoSettings()
 
 
-def render_accounts(namespace: str, settings: ArgoSettings = DEFAULTS) -> list[dict[str, Any]]:
-    """Returns both accounts of a namespace, each with its role and what binds the two."""
+def render_cluster_roles() -> list[dict[str, Any]]:
+    """Returns the two roles that the accounts of all namespaces are bound to; an installation makes them once.
+
+    So that whoever makes accounts need not hold these rights, but only the right to bind these two roles.
+    """
+    roles = {RUNNER_ROLE: [REPORT_OUTPUTS], PROVISIONER_ROLE: [REPORT_OUTPUTS, MAKE_CLAIMS]}
     return [
-        *_account(settings.runner_account, namespace, [REPORT_OUTPUTS]),
-        *_account(settings.provisioner_account, namespace, [REPORT_OUTPUTS, MAKE_CLAIMS]),
+        {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}
+        for name, rules in roles.items()
     ]
 
 
-def _account(name: str, namespace: str, rules: list[Rule]) -> list[dict[str, Any]]:
+def render_accounts(namespace: str, settings: ArgoSettings = DEFAULTS) -> list[dict[str, Any]]:
+    """Returns both accounts of a namespace, each with what gives it its role there."""
+    return [
+        *_account(settings.runner_account, namespace, RUNNER_ROLE),
+        *_account(settings.provisioner_account, namespace, PROVISIONER_ROLE),
+    ]
+
+
+def _account(name: str, namespace: str, role: str) -> list[dict[str, Any]]:
     metadata = {"name": name, "namespace": namespace, "labels": {labels.MANAGED_BY: labels.MANAGER}}
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    reference = {"apiGroup": RBAC, "kind": "Role", "name": name}
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": rules},
         {
             "apiVersion": f"{RBAC}/v1",
             "kind": "RoleBinding",
             "metadata": metadata,
-            "roleRef": reference,
-            "subjects": [subject],
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         },
     ]

@@ -17,7 +17,7 @@ import pytest
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core import labels
 from datacube_flows.core.retry import EXIT_PERMANENT
-from datacube_flows.engines.argo_accounts import render_accounts
+from datacube_flows.engines.argo_accounts import render_accounts, render_cluster_roles
 from tests.cluster.argo import ensure_argo
 from tests.cluster.argo_bench import ArgoBench, nodes_of, outputs_of, values_of, wait_until
 from tests.cluster.image_build import transfer_image
@@ -46,7 +46,7 @@ def bench(own_cluster: Cluster, cluster_cache: Path, tmp_path_factory: pytest.Te
     ensure_argo(own_cluster, os.environ)
     image = transfer_image(own_cluster, cluster_cache, os.environ)
     with made_bench(own_cluster, image.name, tmp_path_factory.mktemp("servers")) as made:
-        own_cluster.apply(*render_accounts(made.namespace))
+        own_cluster.apply(*render_cluster_roles(), *render_accounts(made.namespace))
         yield ArgoBench(made)
         leaks = [*made.leaks(), *ArgoBench(made).leaks()]
     assert not leaks, f"secrets are to be seen: {leaks}"

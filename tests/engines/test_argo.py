@@ -19,7 +19,7 @@ from datacube_flows.core.retry import EXIT_PERMANENT, backoff_seconds
 from datacube_flows.core.rules import validate
 from datacube_flows.engines import argo
 from datacube_flows.engines.argo import render_template, render_workflow, template_name, workflow_name
-from datacube_flows.engines.argo_accounts import ArgoSettings, render_accounts
+from datacube_flows.engines.argo_accounts import ArgoSettings, render_accounts, render_cluster_roles
 from datacube_flows.engines.argo_text import BRACE
 from datacube_flows.errors import InvalidDataCube
 from tests.core.rule_documents import OPTIONS, TEMPLATE, document
@@ -311,12 +311,15 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def test_accounts_have_the_rights_that_their_pods_use() -> None:
+    roles = {role["metadata"]["name"]: role["rules"] for role in render_cluster_roles()}
     documents = render_accounts("ns", ArgoSettings(runner_account="runner", provisioner_account="maker"))
     rights = {
-        d["metadata"]["name"]: [(r["resources"], r["verbs"]) for r in d["rules"]]
-        for d in documents
-        if d["kind"] == "Role"
+        account["name"]: [(rule["resources"], rule["verbs"]) for rule in roles[binding["roleRef"]["name"]]]
+        for binding in documents
+        if binding["kind"] == "RoleBinding"
+        for account in binding["subjects"]
     }
     outputs = (["workflowtaskresults"], ["create", "patch"])
     assert rights == {"runner": [outputs], "maker": [outputs, (["persistentvolumeclaims"], ["get", "create"])]}
     assert {d["metadata"]["namespace"] for d in documents} == {"ns"}
+    assert [d["metadata"]["name"] for d in documents if d["kind"] == "ServiceAccount"] == ["runner", "maker"]
