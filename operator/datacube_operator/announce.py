@@ -32,15 +32,14 @@ def announce(before: DataCubeStatus, after: DataCubeStatus, seen: Observation) -
             yield _end(after)
             yield from _notices(seen)
         return
-    if (reason := _waiting(after)) and reason != _waiting(before):
+    known = {a.number for a in before.attempts or () if a.reason}
+    failed = [a for a in after.attempts or () if a.reason and a.number not in known]
+    for attempt in failed:
+        note = f"attempt {attempt.number} failed and is followed by another: {attempt.message or ''}"
+        yield Words(WARNING, str(attempt.reason), note, "Retry")
+    if (reason := _waiting(after)) and reason != _waiting(before) and reason[0] not in {a.reason for a in failed}:
         is_wish = after.phase is Phase.SUSPENDED
         yield Words(NORMAL if is_wish else WARNING, reason[0], reason[1] or reason[0], "Wait")
-    failed = {a.number for a in after.attempts or () if a.reason}
-    known = {a.number for a in before.attempts or () if a.reason}
-    for attempt in after.attempts or ():
-        if attempt.number in failed - known:
-            note = f"attempt {attempt.number} failed and is followed by another: {attempt.message or ''}"
-            yield Words(WARNING, str(attempt.reason), note, "Retry")
 
 
 def _end(status: DataCubeStatus) -> Words:

@@ -12,13 +12,20 @@ from tests.cluster.api import api_server
 from tests.cluster.places import places_from
 from tests.cluster.process import wait_for
 from tests.controller.fake_clock import FakeClock
+from tests.controller.played_cluster import serve_argo
+from tests.controller.scenarios_bench import made_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.cluster.cluster import Cluster
+    from tests.controller.scenarios_bench import Stage, World
 
 CRD = Path(__file__).parents[2] / "operator" / "deploy" / "crd.yaml"
+
+
+REFUSED = (401, 403)
+"""What the operator may not do, it does not try."""
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +57,29 @@ def serve_cubes(server: Cluster) -> None:
     server.kubectl("apply", "--server-side", "-f", str(CRD))
     served = ("wait", "crd/datacubes.tensorstack.dev", "--for=condition=Established", "--timeout=20s")
     wait_for(lambda: server.try_kubectl(*served).returncode == 0, 20, "the CRD is not served")
+
+
+@pytest.fixture(scope="module")
+async def world(
+    api: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    """The operator at work before the API server, and all around it played, for the tests of a module."""
+    serve_argo(api)
+    identity = request.module.__name__.rpartition("_")[2]
+    async with made_world(api, tmp_path_factory.mktemp("world"), identity) as made:
+        yield made
+
+
+@pytest.fixture
+async def stage(world: World) -> AsyncIterator[Stage]:
+    """A namespace of a scenario's own; after the scenario nothing of it shows a fault of the operator, or a secret."""
+    before = len(world.proxy.seen)
+    made = await world.stage("stage")
+    yield made
+    world.calm()
+    assert world.operator.faults() == []
+    assert [seen.line for seen in world.proxy.seen[before:] if seen.status in REFUSED] == []
+    assert await made.leaks() == []
 
 
 @pytest.fixture
