@@ -34,7 +34,7 @@ def operator_rules() -> list[Object]:
         _rule("", "pods", *READ),
         _rule("", "pods/log", "get"),
         _rule(ARGO, "workflows", *READ, "create", "patch", "delete"),
-        _rule(ARGO, "workflowtemplates", *READ, "create", "patch"),
+        _rule(ARGO, "workflowtemplates", *READ, "create", "patch", "delete"),
         _rule(ARGO, "workflowtaskresults", "list", "patch"),
         _rule("events.k8s.io", "events", "get", "create", "patch"),
         _rule("", "serviceaccounts", "create"),
