@@ -4,9 +4,6 @@ Nothing is submitted here: Hera's own `create` and `lint` want an Argo server; o
 All that a run needs travels in the template, since only that reaches a workflow of somebody else's that refers to it:
 volumes, security, accounts and the mutex stand at templates, never at a workflow. What differs between the runs of a
 DataCube goes in as arguments; so an old template that Argo still remembers for a moment is not a wrong one.
-
-Argo shows an attempt's progress where it writes `done/total` to the file that `ARGO_PROGRESS_FILE` names; attempts do
-not do so yet.
 """
 
 from __future__ import annotations

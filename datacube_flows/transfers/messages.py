@@ -1,10 +1,14 @@
-"""What a running attempt says on standard output: one JSON object a line, redacted. Also watches for a stall."""
+"""What a running attempt says on standard output: one JSON object a line, redacted. Also watches for a stall.
+
+Where Argo runs it, progress goes to Argo's file too, for Argo's own pages.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,6 +16,7 @@ from datacube_flows.transfers.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from datacube_flows.transfers.base import Attempt
 
@@ -21,16 +26,25 @@ MAX_TEXT = 8192
 
 
 class MessageWriter:
-    """Writes messages; a line is written whole or not at all."""
+    """Writes messages; a line is written whole or not at all.
 
-    def __init__(self, stream: IO[str], redact: Redactor | None = None) -> None:
-        self._stream = stream
+    Args:
+        stream: takes the lines.
+        redact: masks what must not be shown.
+        argo_file: where Argo reads `done/total`; None where nobody does.
+    """
+
+    def __init__(self, stream: IO[str], redact: Redactor | None = None, *, argo_file: Path | None = None) -> None:
+        self._stream, self._argo_file = stream, argo_file
         self._lock = threading.Lock()
         self.redact = redact or Redactor()
 
     def progress(self, values: dict[str, Any]) -> None:
         """Counters, as `status.progress` shows them."""
         self._write({"progress": values})
+        if self._argo_file is not None and values.get("bytesTotal"):
+            with suppress(OSError):  # the transfer goes on, and status knows its progress from the line
+                tell_argo(self._argo_file, values["bytesDone"], values["bytesTotal"])
 
     def notice(self, text: str) -> None:
         """A remark that a person should see once."""
@@ -48,6 +62,16 @@ class MessageWriter:
                 self._stream.flush()
             except (BrokenPipeError, ValueError):
                 return  # nobody listens any more; the report still reaches its file
+
+
+def tell_argo(file: Path, done: int, total: int) -> None:
+    """Writes `done/total` into the file, whole: Argo's executor ends at a line that lacks the slash.
+
+    https://argo-workflows.readthedocs.io/en/latest/progress/
+    """
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(f"{max(0, min(done, total))}/{total}\n")
+    part.replace(file)
 
 
 class Ticker:

@@ -54,6 +54,9 @@ IDENTITY_NAMES: Final = (
 )
 """What a cluster gives a pod to use its service account's own identity (IRSA); names and paths, no secret values."""
 
+ARGO_PROGRESS_FILE: Final = "ARGO_PROGRESS_FILE"
+"""Variable that Argo sets in a pod; no document can (`core/env_policy.py`)."""
+
 
 class Terminated(BaseException):
     """The process was told to end; raised in the main thread so that everything on the way cleans up."""
@@ -69,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.end_with is not None:
         end_with_parent(arguments.end_with)
     scratch = Path(tempfile.mkdtemp(prefix="datacube-"))
-    writer = MessageWriter(sys.stdout)
+    argo_file = os.environ.get(ARGO_PROGRESS_FILE)
+    writer = MessageWriter(sys.stdout, argo_file=Path(argo_file) if argo_file else None)
     try:
         attempt = make_attempt(arguments, os.environ, scratch)
         replace_environment(attempt)

@@ -82,6 +82,24 @@ def test_writer_goes_on_when_nobody_listens() -> None:
     MessageWriter(stream).notice("x")
 
 
+def test_writer_tells_argo_what_it_takes_for_progress(tmp_path: Path) -> None:
+    file = tmp_path / "progress"
+    writer = MessageWriter(io.StringIO(), argo_file=file)
+    writer.progress({"bytesDone": 5, "bytesTotal": 0})
+    assert not file.exists(), "Argo takes no total of 0"
+    for done, told in ((5, "5/10"), (11, "10/10"), (-1, "0/10")):
+        writer.progress({"bytesDone": done, "bytesTotal": 10})
+        assert file.read_text() == f"{told}\n"
+    assert [f.name for f in tmp_path.iterdir()] == ["progress"]
+
+
+def test_writer_goes_on_where_argos_file_cannot_be_written(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    writer = MessageWriter(stream, argo_file=tmp_path / "nowhere" / "progress")
+    writer.progress({"bytesDone": 5, "bytesTotal": 10})
+    assert written(stream) == [{"progress": {"bytesDone": 5, "bytesTotal": 10}}]
+
+
 def test_lines_of_many_threads_do_not_mix() -> None:
     stream = io.StringIO()
     writer = MessageWriter(stream)
