@@ -34,15 +34,22 @@ class ArgoBench:
 
     bench: Bench
 
-    def submit(self, name: str, document: Document, *, claim_exists: bool = False) -> str:
-        """Renders and creates a DataCube's template and workflow; returns the workflow's name."""
-        plan = self._make_template(name, document)
+    def submit(
+        self,
+        name: str,
+        document: Document,
+        *,
+        claim_exists: bool = False,
+        change: Callable[[Document], Document] = lambda template: template,
+    ) -> str:
+        """Renders and creates a DataCube's template, with a change, and workflow; returns the workflow's name."""
+        plan = self._make_template(name, document, change)
         self.bench.cluster.apply(render_workflow(plan, claim_exists=claim_exists))
         return workflow_name(plan)
 
     def submit_foreign(self, name: str, document: Document) -> list[str]:
         """Creates a DataCube's template, and two workflows of somebody else's that refer to it; returns their names."""
-        self._make_template(name, document)
+        self._make_template(name, document, lambda template: template)
         here = {"namespace": self.bench.namespace}
         reference = {"name": template_name(name), "template": "datacube"}
         train = {"inputs": {"parameters": [{"name": n} for n in OUTPUTS]}, "suspend": {"duration": "0"}}
@@ -84,11 +91,11 @@ class ArgoBench:
         kinds = ("workflows", "workflowtemplates", "workflowtaskresults")
         return [kind for kind in kinds if has_canary(json.dumps(self.bench.cluster.get(kind, self.bench.here)))]
 
-    def _make_template(self, name: str, document: Document) -> Any:
+    def _make_template(self, name: str, document: Document, change: Callable[[Document], Document]) -> Any:
         document["metadata"]["name"] = name
         document["metadata"]["uid"] = f"uid-of-{name}"
         plan = self.bench.plan(document)
-        self.bench.cluster.apply(render_template(plan, self.bench.installation))
+        self.bench.cluster.apply(change(render_template(plan, self.bench.installation)))
         return plan
 
 

@@ -70,6 +70,7 @@ def workflows(bench: ArgoBench) -> Iterator[Workflows]:
             "deadline": bench.submit("deadline", deadline(bench), claim_exists=True),
             "lost": bench.submit("lost", with_secret(bench, "silent", options={"backoffLimit": 1}), claim_exists=True),
             "braces": bench.submit("braces", braces(bench)),
+            "paced": bench.submit("paced", paced(bench), change=told_often, claim_exists=True),
         }
 
 
@@ -107,6 +108,37 @@ def braces(bench: ArgoBench) -> dict[str, Any]:
     options = document["spec"]["sink"]["options"]
     next(o for o in options if o["name"] == "commit-message")["value"] = BRACES
     return document
+
+
+def paced(bench: ArgoBench) -> dict[str, Any]:
+    """A download of 40,000 bytes that takes half a minute."""
+    return bench.bench.document("s3-download", GIVEN, sub_path="paced", options={"bandwidthLimit": "1500"})
+
+
+def told_often(template: dict[str, Any]) -> dict[str, Any]:
+    """Has Argo's container tell progress each second; an installation of Argo says how often, by itself each minute."""
+    ticks = [{"name": f"ARGO_PROGRESS_{of}_TICK_DURATION", "value": "1s"} for of in ("FILE", "PATCH")]
+    for step in template["spec"]["templates"]:
+        if "podSpecPatch" in step:
+            patch = json.loads(step["podSpecPatch"])
+            patch["containers"][0]["env"] = ticks
+            step["podSpecPatch"] = json.dumps(patch)
+    return template
+
+
+def test_progress_of_an_attempt_is_shown_by_argo_itself(bench: ArgoBench, workflows: Workflows) -> None:
+    """Comes first: it looks at a run while that is under way."""
+
+    def shown() -> list[str]:
+        found = bench.bench.cluster.get("workflow", workflows["paced"], bench.bench.here)
+        nodes = nodes_of(found, "Pod") if found.get("status", {}).get("nodes") else []
+        return [node["progress"] for node in nodes if node.get("progress", "0/1") not in {"0/1", "1/1"}]
+
+    (progress,) = wait_until(shown)
+    done, total = map(int, progress.split("/"))
+    assert total == 40_000
+    assert 0 <= done < total
+    assert bench.finish(workflows["paced"])["status"]["progress"] == "40000/40000"
 
 
 def test_download_makes_its_claim_moves_every_byte_and_has_outputs(bench: ArgoBench, workflows: Workflows) -> None:
