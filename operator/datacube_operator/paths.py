@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.observation import PodPhase
 from datacube_flows.core.observe_pod import observe_pod
-from datacube_operator.cube import Cube, path_use_of, path_use_of_pod
+from datacube_operator.cube import Cube, claim_key, path_use_of, path_use_of_pod
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -52,6 +52,13 @@ def find_blocker(
 def is_living(pod: Mapping[str, Any]) -> bool:
     """Whether the transfer in a pod may still move bytes."""
     return observe_pod(pod).phase not in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+
+
+def claims_let_go(pod: Mapping[str, Any]) -> list[str]:
+    """Returns the key of the claim whose path a pod no longer uses, or will not for long."""
+    use = path_use_of_pod(pod)
+    is_going = "deletionTimestamp" in pod["metadata"] or not is_living(pod)
+    return [claim_key(pod["metadata"]["namespace"], use.claim)] if use and is_going else []
 
 
 def _is_waiting(cube: Cube) -> bool:

@@ -399,19 +399,19 @@ class Reconciler:
         if self._outlets.progress is not None:
             self._outlets.progress.forget(key)
         for at in claims:
-            self._wake(at, but=key)
+            self.wake(at)
         return Result()
 
     def _wake_others(self, cube: Cube) -> None:
         for at in self._caches.cubes.store.values_of(BY_CLAIM, cube.document):
-            self._wake(at, but=cube.key)
+            self.wake(at)
 
-    def _wake(self, at: str, *, but: str) -> None:
+    def wake(self, at: str) -> None:
         """Has everybody looked at who waits for a path on a claim."""
         for document in self._caches.cubes.store.find(BY_CLAIM, at):
-            other = self._book.read(document)
-            if other.key != but and other.waits_for == Reason.PATH_BUSY:
-                self._outlets.queue.add(other.key)
+            cube = self._book.read(document)
+            if cube.waits_for == Reason.PATH_BUSY:
+                self._outlets.queue.add(cube.key)
 
 
 def _has_succeeded(seen: Observation) -> bool:

@@ -16,6 +16,7 @@ from datacube_operator.election import Election
 from datacube_operator.events import Recorder
 from datacube_operator.fence import Fence
 from datacube_operator.informer import Informer
+from datacube_operator.paths import claims_let_go
 from datacube_operator.progress import ProgressReader
 from datacube_operator.queue import Queue
 from datacube_operator.reconcile import Caches, Outlets, Reconciler
@@ -94,6 +95,7 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
     claims.subscribe(queue.add, _to_cubes(cubes, BY_CLAIM, _claim_of))
     for informer in (pods, workflows):
         informer.subscribe(queue.add, _to_cubes(cubes, BY_UID, _uid_of))
+    pods.subscribe(reconciler.wake, claims_let_go)
     controller = Controller(
         "datacubes",
         queue,
