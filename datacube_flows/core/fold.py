@@ -8,7 +8,7 @@ flips, and the probe times of all three move together whenever one is written.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
@@ -67,6 +67,8 @@ def fold(status: DataCubeStatus, seen: Observation, now: datetime) -> DataCubeSt
         return status
     now = now.replace(microsecond=0)
     verdict = judge(seen)
+    if verdict.phase is Phase.PENDING and status.phase is Phase.RUNNING:
+        verdict = replace(verdict, phase=Phase.RUNNING)  # its pod is gone, and its engine has not said so yet
     last = seen.attempts[-1] if seen.attempts else None
     report = last.report if last and last.phase is PodPhase.SUCCEEDED else None
     facts: dict[str, Any] = {
@@ -170,7 +172,9 @@ def _attempts(status: DataCubeStatus, seen: Iterable[AttemptSeen]) -> tuple[Atte
 
 
 def _attempt(seen: AttemptSeen, known: AttemptStatus | None) -> AttemptStatus:
-    """The attempt as it stands; when it started is kept, since a pod that is gone no longer tells."""
+    """The attempt as it stands; where its pod is gone, what the pod told goes before what its engine makes of that."""
+    if known and known.reason and not seen.uid:
+        return known
     reason, message = seen.failure if seen.phase is PodPhase.FAILED else (None, "")
     return AttemptStatus(
         number=seen.number,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.api.report import MAX_COUNT, MAX_REVISION, TransferReport
+from datacube_flows.api.report import MAX_COUNT, MAX_REVISION, TransferReport, parse_report
 from datacube_flows.core import labels
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.pod_fields import field_at, items_at, moment_at, sentence, text_at
@@ -31,6 +31,22 @@ MAX_PATH: Final = 4096
 
 Cause = tuple[str, Reason, str]
 """A pattern of what Argo says, the reason that it means, and what to do."""
+
+GONE: Final[tuple[Cause, ...]] = (
+    (r"^pod deleted$", Reason.POD_DELETED, "the pod was deleted, or its node is gone"),
+    (
+        r"longer than the specified deadline",
+        Reason.DEADLINE_EXCEEDED,
+        "the attempt took longer than its deadline: raise activeDeadlineSeconds, or let it go on with backoffLimit",
+    ),
+    (
+        r"^main: OOMKilled ",
+        Reason.OOM_KILLED,
+        "the attempt took more memory than its limit: raise resources.limits.memory",
+    ),
+    (r"node was low on resource", Reason.EVICTED, "the node ran short of something and ended the pod"),
+)
+"""Why an attempt failed whose pod is gone, and which left no report: in the words of `observe_pod`."""
 
 NO_POD: Final[tuple[Cause, ...]] = (
     (r"service ?account", Reason.TRANSFER_ERROR, "create the account that runs attempts"),
@@ -57,8 +73,10 @@ class Node:
     Attributes:
         step: name of the template that it runs.
         number: which attempt of its step it is, 1 for the first; 0 for what is no attempt of anything.
+        report: what its container said at its end, which Argo quotes where it failed.
         lock: what it waits for, "" when it waits for no lock.
         outputs: parameters that its pod left.
+        awaits_result: whether Argo waits for a word from beside the container, also after the pod's end.
     """
 
     id: str
@@ -67,10 +85,12 @@ class Node:
     number: int
     phase: str
     message: str
+    report: TransferReport | None
     lock: str
     finished: datetime | None
     exit_code: int | None
     outputs: dict[str, str]
+    awaits_result: bool
 
     @property
     def is_pod(self) -> bool:
@@ -98,7 +118,8 @@ def nodes_of(workflow: Mapping[str, Any] | None) -> tuple[Node, ...]:
 def attempt_of(node: Node, workflow: str) -> AttemptSeen:
     """Returns the attempt that a node stands for whose pod is not to be seen: it is gone, or there never was one."""
     phase = PHASES.get(node.phase, PodPhase.FAILED)
-    reason, message = cause_of(node) if phase is PodPhase.FAILED else (None, "")
+    is_told = phase is not PodPhase.FAILED or node.report is not None
+    reason, message = (None, "") if is_told else cause_of(node)
     return AttemptSeen(
         number=node.number,
         pod="" if is_refused(node) else _pod_name(node, workflow),
@@ -107,17 +128,17 @@ def attempt_of(node: Node, workflow: str) -> AttemptSeen:
         finished=node.finished,
         exit_code=0 if phase is PodPhase.SUCCEEDED else node.exit_code,
         reason=reason,
-        report=_report(node) if phase is PodPhase.SUCCEEDED else None,
+        report=_success(node) if phase is PodPhase.SUCCEEDED else node.report,
         message=message,
     )
 
 
 def cause_of(node: Node) -> tuple[Reason, str]:
     """Returns why a node failed whose pod tells nothing."""
-    if node.message == "pod deleted":
-        return Reason.POD_DELETED, "the pod was deleted, or its node is gone"
     if row := _refusal(node):
         return row[1], f"Argo could not make the pod: {node.message} ({row[2]})"
+    if row := _find(GONE, node.message):
+        return row[1], row[2]
     said = node.message or "no cause was given"
     return Reason.TRANSFER_ERROR, f"the attempt's pod is gone; Argo says: {said}"
 
@@ -141,7 +162,11 @@ def _refusal(node: Node) -> Cause | None:
     """Argo's words on a pod that it could not make begin with its kind; those on one that ran, with a container's."""
     if node.phase != "Error" or node.exit_code is not None:
         return None
-    return next((row for row in NO_POD if re.search(row[0], node.message)), None)
+    return _find(NO_POD, node.message)
+
+
+def _find(rows: tuple[Cause, ...], text: str) -> Cause | None:
+    return next((row for row in rows if re.search(row[0], text)), None)
 
 
 def _node(key: str, node: object) -> Node:
@@ -155,14 +180,16 @@ def _node(key: str, node: object) -> Node:
         number=int(index[1]) + 1 if index else 0,
         phase=text_at(node, "phase"),
         message=sentence(node, "message"),
+        report=parse_report(text_at(node, "message").partition("): ")[2]),
         lock=text_at(node, "synchronizationStatus", "waiting"),
         finished=moment_at(node, "finishedAt"),
         exit_code=_count(code) if code else None,
         outputs={text_at(p, "name"): text_at(p, "value") for p in parameters},
+        awaits_result=field_at(node, "taskResultSynced") is False,
     )
 
 
-def _report(node: Node) -> TransferReport:
+def _success(node: Node) -> TransferReport:
     """What a success left in Argo's outputs, as far as it is a report."""
     said = node.outputs.get
     return TransferReport(

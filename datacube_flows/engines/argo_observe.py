@@ -1,7 +1,8 @@
 """From a run's workflow and pods, as the API shows them, to what `fold` takes. Pure, without Hera, and never raises.
 
 The pods tell of the attempts; the workflow tells whether another follows, and of attempts that have no pod (any more).
-What Argo says is written down in its workflow/controller/operator.go, and recorded in tests/engines/observed.
+Argo moves in steps of ten seconds: its nodes tell of a moment before. What it says stands in its sources
+(workflow/controller/operator.go) and is recorded in tests/engines/observed.
 """
 
 from __future__ import annotations
@@ -193,9 +194,15 @@ def _of_nodes(run: _Run) -> Said | None:
         if node.lock and not node.has_ended:
             return Reason.QUEUED, f"another run of this DataCube goes first: {node.message or node.lock}"
     for node in run.nodes:
-        if node.is_pod and node.phase == PENDING and "exceeded quota" in node.message:
+        if node.is_pod and node.phase == PENDING and "exceeded quota" in node.message and not _has_pod(run, node):
             return Reason.QUOTA_EXCEEDED, f"{node.message} (raise the quota, or wait for other pods' end)"
     return None
+
+
+def _has_pod(run: _Run, node: Node) -> bool:
+    """Whether the pod is there that a node is about, whose message is then of before."""
+    pods = run.transfers if node.is_attempt else run.provisions
+    return any(observe_pod(pod).number == node.number for pod in pods)
 
 
 def _of_claim(run: _Run) -> Said | None:

@@ -25,7 +25,7 @@ METADATA: Final = (
     "labels",
     "ownerReferences",
 )
-NODE: Final = ("type", "templateName", "displayName", "phase", "message", "finishedAt")
+NODE: Final = ("type", "templateName", "displayName", "phase", "message", "finishedAt", "taskResultSynced")
 WORKFLOW_STATUS: Final = ("phase", "message", "startedAt", "finishedAt")
 WORKFLOW_SPEC: Final = ("shutdown", "suspend", "workflowTemplateRef")
 POD_STATUS: Final = ("phase", "reason", "message", "startTime")

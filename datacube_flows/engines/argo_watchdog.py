@@ -1,7 +1,9 @@
 """Which workflows Argo leaves hanging, and what helps: its controller waits for a result that no pod will give. Pure.
 
-A workflow does not complete while a node's result is awaited; the label `report-outputs-completed` on its
-WorkflowTaskResults ends the wait (argoproj/argo-workflows#12103). Where that does not help, it is shut down.
+A workflow does not go on while a node's result is awaited (`taskResultSynced: false`); the label
+`report-outputs-completed` on its WorkflowTaskResults ends the wait (argoproj/argo-workflows#12103). Where that does not
+help, a workflow that has nothing left to do is shut down. Another is not: where no controller runs it looks the same,
+and the next attempt follows when that is back.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from datacube_flows.core import labels
 from datacube_flows.core.observation import PodPhase
 from datacube_flows.core.pod_fields import field_at, items_at, moment_at, text_at
-from datacube_flows.engines.argo_nodes import PENDING, nodes_of, phase_of
+from datacube_flows.core.retry import EXIT_PERMANENT
+from datacube_flows.engines.argo_nodes import nodes_of, phase_of
 from datacube_flows.engines.argo_observe import attempts_of, is_permanent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from datacube_flows.core.observation import AttemptSeen
     from datacube_flows.engines.argo_nodes import Node
 
     Object = Mapping[str, Any]
@@ -29,7 +33,7 @@ TERMINATE_SECONDS: Final = REPORT_SECONDS + 300
 RESULT_LABELS: Final = {"workflows.argoproj.io/report-outputs-completed": "true"}
 """What tells Argo that no more is to come of a pod."""
 
-TERMINATION: Final = {
+TERMINATION: Final[dict[str, dict[str, Any]]] = {
     "metadata": {"annotations": {labels.ENDED_BY: "watchdog"}},
     "spec": {"shutdown": "Terminate"},
 }
@@ -54,27 +58,20 @@ def watchdog(workflow: Object | None, pods: Sequence[Object], now: datetime) -> 
     """
     if phase_of(workflow) != "Running" or text_at(workflow, "spec", "shutdown"):
         return Watch.NOTHING
-    if _is_hopeless(workflow, pods):
+    last = next(reversed(attempts_of(workflow, pods)), None)
+    if last is not None and _is_hopeless(last):
         return Watch.TERMINATE
     nodes = nodes_of(workflow)
-    if field_at(workflow, "spec", "suspend") is True or any(map(_is_expected, nodes)):
-        return Watch.NOTHING
     silent = _silent_seconds(nodes, pods, now)
-    if silent <= REPORT_SECONDS:
+    if silent <= REPORT_SECONDS or not any(node.awaits_result for node in nodes):
         return Watch.NOTHING
-    return Watch.REPORT if silent <= TERMINATE_SECONDS else Watch.TERMINATE
+    is_over = last is not None and (last.phase is PodPhase.SUCCEEDED or last.exit_code == EXIT_PERMANENT)
+    return Watch.TERMINATE if is_over and silent > TERMINATE_SECONDS else Watch.REPORT
 
 
-def _is_hopeless(workflow: Object | None, pods: Sequence[Object]) -> bool:
-    """Whether the last attempt failed for good in a way that Argo cannot tell."""
-    attempts = attempts_of(workflow, pods)
-    return bool(attempts) and attempts[-1].phase is PodPhase.FAILED and is_permanent(attempts[-1])
-
-
-def _is_expected(node: Node) -> bool:
-    """Whether Argo has a reason to wait: for a lock, for room, for the end of a back-off."""
-    waits = node.lock or (node.is_pod and node.phase == PENDING) or node.message.startswith("Backoff for")
-    return bool(waits) and not node.has_ended
+def _is_hopeless(last: AttemptSeen) -> bool:
+    """Whether the last attempt failed for good, and not by the exit code that tells Argo so."""
+    return last.phase is PodPhase.FAILED and last.exit_code != EXIT_PERMANENT and is_permanent(last)
 
 
 def _silent_seconds(nodes: Sequence[Node], pods: Sequence[Object], now: datetime) -> float:

@@ -118,6 +118,58 @@ def test_failed_attempt_that_is_retried_is_no_failure() -> None:
     assert condition(status, ConditionType.FAILED) == ("False", None, None)
 
 
+def test_what_is_said_of_a_run_that_goes_on_stands_at_complete_and_moves_no_transition() -> None:
+    before = fold(initial_status(T0), Observation((failed(),), will_retry=True), at(10))
+    said = (Reason.SERVER_ERROR, "attempt 1 of 2 failed, the next one follows")
+    status = fold(before, Observation((failed(),), will_retry=True, said=said), at(20))
+    assert status.phase is Phase.RUNNING
+    assert condition(status, ConditionType.COMPLETE) == ("False", *said)
+    assert [c.last_transition_time for c in status.conditions or ()] == [
+        c.last_transition_time for c in before.conditions or ()
+    ]
+    after = fold(status, Observation((failed(), running(2))), at(30))
+    assert condition(after, ConditionType.COMPLETE) == ("False", None, None)
+
+
+def test_waiting_is_told_of_a_run_that_has_started_too() -> None:
+    pending = AttemptSeen(2, "p-2", PodPhase.PENDING, "ErrImagePull")
+    waiting = (Reason.IMAGE_PULL_ERROR, "no such image")
+    said = (Reason.SERVER_ERROR, "attempt 1 of 2 failed")
+    status = fold(initial_status(T0), Observation((failed(), pending), waiting=waiting, said=said), at(10))
+    assert status.phase is Phase.RUNNING
+    assert condition(status, ConditionType.INITIALIZED)[0] == "True"
+    assert condition(status, ConditionType.COMPLETE) == ("False", *waiting)
+
+
+def test_attempt_that_never_started_is_told_at_initialized() -> None:
+    lost = AttemptSeen(1, "", PodPhase.FAILED, "Error", reason=Reason.TRANSFER_ERROR, message="no account")
+    said = (Reason.TRANSFER_ERROR, "attempt 1 of 2 failed: no account")
+    status = fold(initial_status(T0), Observation((lost,), will_retry=True, said=said), at(10))
+    assert condition(status, ConditionType.INITIALIZED) == ("False", *said)
+    assert condition(status, ConditionType.COMPLETE) == ("False", None, None)
+    assert status.to_wire()["pod"] == {"phase": "Failed", "status": "Error"}
+
+
+def test_run_does_not_fall_back_to_pending_while_its_pod_is_not_to_be_seen() -> None:
+    started = fold(initial_status(T0), Observation((running(),)), at(2))
+    status = fold(started, Observation(), at(4))
+    assert (status.phase, status.attempts, status.pod) == (Phase.RUNNING, started.attempts, started.pod)
+
+
+def test_start_of_an_attempt_is_remembered_when_its_pod_is_gone() -> None:
+    started = fold(initial_status(T0), Observation((running(),)), at(2))
+    gone = AttemptSeen(1, "p-1", PodPhase.FAILED, "Error", finished=at(5), reason=Reason.POD_DELETED, message="gone")
+    status = fold(started, Observation((gone,), will_retry=True), at(6))
+    assert [a.start_time for a in status.attempts or ()] == [at(1).replace(microsecond=0)]
+
+
+def test_failure_that_a_pod_told_is_remembered_when_the_pod_is_gone() -> None:
+    evicted = AttemptSeen(1, "p-1", PodPhase.FAILED, "Error", uid="u", reason=Reason.EVICTED, message="drained")
+    gone = AttemptSeen(1, "p-1", PodPhase.FAILED, "Error", reason=Reason.POD_DELETED, message="gone")
+    status = fold(initial_status(T0), Observation((evicted,), will_retry=True), at(2))
+    assert fold(status, Observation((gone,), will_retry=True), at(9)).attempts == status.attempts
+
+
 def test_exhausted_retries_tell_the_last_attempts_reason_and_text() -> None:
     seen = Observation((failed(1), failed(2, Reason.DEADLINE_EXCEEDED, "active for 60 s")))
     status = fold(initial_status(T0), seen, at(20))
@@ -200,6 +252,7 @@ OBSERVATIONS = st.builds(
     Observation,
     attempts=ATTEMPTS,
     waiting=st.none() | st.just((Reason.QUEUED, "third in line")),
+    said=st.none() | st.just((Reason.ENGINE_UNRESPONSIVE, "nothing happens")),
     ended=st.none() | st.just((Reason.CANCELLED, "by hand")),
     will_retry=st.booleans(),
 )

@@ -86,7 +86,7 @@ def trim(pod: dict[str, Any]) -> dict[str, Any]:
         "kind": pod["kind"],
         "metadata": {name: pod["metadata"][name] for name in METADATA if name in pod["metadata"]},
         "spec": {name: pod["spec"][name] for name in SPEC if name in pod["spec"]} | {"containers": [kept]},
-        "status": _without_noise(pod["status"]),
+        "status": without_noise(pod["status"]),
     }
 
 
@@ -110,7 +110,8 @@ def _event(event: dict[str, Any]) -> dict[str, Any]:
     return kept | {"involvedObject": {name: event["involvedObject"].get(name) for name in ("kind", "name")}}
 
 
-def _without_noise(value: Any) -> Any:
+def without_noise(value: Any) -> Any:
+    """Returns the object without addresses and hashes."""
     if isinstance(value, dict):
-        return {name: _without_noise(part) for name, part in value.items() if name not in NOISE}
-    return [_without_noise(part) for part in value] if isinstance(value, list) else value
+        return {name: without_noise(part) for name, part in value.items() if name not in NOISE}
+    return [without_noise(part) for part in value] if isinstance(value, list) else value
