@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Object = Mapping[str, Any]
     Said = tuple[Reason, str]
+    Pod = tuple[AttemptSeen, Object]
 
 TAKEN_UP_SECONDS: Final = 30
 """So long may Argo's controller take to look at a workflow."""
@@ -50,8 +51,8 @@ class _Run:
     plan: TransferPlan
     workflow: Object | None
     nodes: tuple[Node, ...]
-    transfers: tuple[Object, ...]
-    provisions: tuple[Object, ...]
+    transfers: tuple[Pod, ...]
+    provisions: tuple[Pod, ...]
     attempts: tuple[AttemptSeen, ...]
     now: datetime
 
@@ -94,7 +95,7 @@ def is_stale(workflow: Object | None, pods: Iterable[Object], plan: TransferPlan
 def _lacks_template(workflow: Object | None) -> bool:
     said = text_at(workflow, "status", "message")
     is_about = "workflowtemplate" in said.lower() and "not found" in said
-    return is_about and phase_of(workflow) == "Error" and not nodes_of(workflow)
+    return is_about and phase_of(workflow) == "Error" and not any(node.is_pod for node in nodes_of(workflow))
 
 
 def _read(plan: TransferPlan, workflow: Object | None, pods: Sequence[Object], now: datetime) -> _Run:
@@ -110,16 +111,16 @@ def _read(plan: TransferPlan, workflow: Object | None, pods: Sequence[Object], n
     )
 
 
-def _newest(pods: Iterable[Object], step: str) -> tuple[Object, ...]:
-    """The pods of a step, one for each number: where Argo made one anew, the newer."""
+def _newest(pods: Iterable[Object], step: str) -> tuple[Pod, ...]:
+    """The pods of a step and what they show, one for each number: where Argo made one anew, the newer."""
     of_step = [p for p in pods if text_at(p, "metadata", "labels", labels.STEP) == step]
     by_age = sorted(of_step, key=lambda p: text_at(p, "metadata", "creationTimestamp"))
-    by_number = {observe_pod(pod).number: pod for pod in by_age}
+    by_number = {seen.number: (seen, pod) for seen, pod in ((observe_pod(p), p) for p in by_age)}
     return tuple(by_number[number] for number in sorted(by_number))
 
 
-def _attempts(workflow: Object | None, nodes: Iterable[Node], pods: Iterable[Object]) -> tuple[AttemptSeen, ...]:
-    found = {seen.number: seen for seen in map(observe_pod, pods)}
+def _attempts(workflow: Object | None, nodes: Iterable[Node], pods: Iterable[Pod]) -> tuple[AttemptSeen, ...]:
+    found = {seen.number: seen for seen, _ in pods}
     name = text_at(workflow, "metadata", "name")
     for node in nodes:
         if node.is_attempt and node.phase != PENDING and node.number not in found:
@@ -169,7 +170,7 @@ def _waiting(run: _Run) -> Said | None:
     if run.last and run.last.phase in (PodPhase.RUNNING, PodPhase.SUCCEEDED):
         return None
     newest = next(reversed(run.transfers or run.provisions), None)
-    of_pod = waiting_reason(newest) if newest is not None else None
+    of_pod = waiting_reason(newest[1]) if newest is not None else None
     return of_pod or _of_workflow(run) or _of_nodes(run) or _of_claim(run)
 
 
@@ -202,7 +203,7 @@ def _of_nodes(run: _Run) -> Said | None:
 def _has_pod(run: _Run, node: Node) -> bool:
     """Whether the pod is there that a node is about, whose message is then of before."""
     pods = run.transfers if node.is_attempt else run.provisions
-    return any(observe_pod(pod).number == node.number for pod in pods)
+    return any(seen.number == node.number for seen, _ in pods)
 
 
 def _of_claim(run: _Run) -> Said | None:
@@ -227,9 +228,8 @@ def _said(run: _Run) -> Said | None:
 
 def _silence(run: _Run) -> Said | None:
     """That Argo goes on with nothing after the step that makes the claim."""
-    seen = [observe_pod(pod) for pod in run.provisions]
-    ends = [s.finished for s in seen if s.finished]
-    if not ends or len(ends) < len(seen) or has_ended(run.workflow):
+    ends = [seen.finished for seen, _ in run.provisions if seen.finished]
+    if not ends or len(ends) < len(run.provisions) or has_ended(run.workflow):
         return None
     age = _seconds_since(max(ends), run.now)
     if age <= SILENT_SECONDS + _pause(len(ends)):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.core.labels import ENDED_BY
 from datacube_flows.core.manifests import CONTAINER
-from datacube_flows.core.pod_fields import field_at, items_at
+from datacube_flows.core.pod_fields import field_at, items_at, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ METADATA: Final = (
     "ownerReferences",
 )
 NODE: Final = ("type", "templateName", "displayName", "phase", "message", "finishedAt", "taskResultSynced")
-WORKFLOW_STATUS: Final = ("phase", "message", "startedAt", "finishedAt")
+WORKFLOW_STATUS: Final = ("phase", "message", "finishedAt")
 WORKFLOW_SPEC: Final = ("shutdown", "suspend", "workflowTemplateRef")
 POD_STATUS: Final = ("phase", "reason", "message", "startTime")
 CONDITIONS: Final = ("PodScheduled", "DisruptionTarget", "Ready")
@@ -43,12 +44,12 @@ def trim_workflow(workflow: Mapping[str, Any]) -> Object:
     status = _some(field_at(workflow, "status"), WORKFLOW_STATUS)
     nodes = field_at(workflow, "status", "nodes")
     if isinstance(nodes, dict):
-        status["nodes"] = {key: _node(node) for key, node in nodes.items()}
+        status["nodes"] = {key: _node(node) for key, node in nodes.items() if _is_read(node)}
     metadata = _some(field_at(workflow, "metadata"), METADATA)
     if ended_by := field_at(workflow, "metadata", "annotations", ENDED_BY):
         metadata["annotations"] = {ENDED_BY: ended_by}
     spec = _some(field_at(workflow, "spec"), WORKFLOW_SPEC)
-    return {**_kind(workflow), "metadata": metadata, "spec": spec, "status": status}
+    return _shared({**_kind(workflow), "metadata": metadata, "spec": spec, "status": status})
 
 
 def trim_pod(pod: Mapping[str, Any]) -> Object:
@@ -61,20 +62,27 @@ def trim_pod(pod: Mapping[str, Any]) -> Object:
     status["conditions"] = [_some(c, CONDITION) for c in conditions if c.get("type") in CONDITIONS]
     statuses = items_at(pod, "status", "containerStatuses")
     status["containerStatuses"] = [_some(s, ("name", "state")) for s in statuses if s.get("name") == CONTAINER]
-    return {**_kind(pod), "metadata": _some(field_at(pod, "metadata"), METADATA), "spec": spec, "status": status}
+    metadata = _some(field_at(pod, "metadata"), METADATA)
+    return _shared({**_kind(pod), "metadata": metadata, "spec": spec, "status": status})
 
 
 def _kind(obj: Mapping[str, Any]) -> Fields:
     return _some(obj, ("apiVersion", "kind"))
 
 
+def _is_read(node: object) -> bool:
+    """Whether a node tells of a pod, or of a lock that is waited for; the others only hold those together."""
+    return text_at(node, "type") == "Pod" or bool(text_at(node, "synchronizationStatus", "waiting"))
+
+
 def _node(node: object) -> Fields:
     kept = _some(node, NODE)
-    if waiting := field_at(node, "synchronizationStatus", "waiting"):
+    if waiting := text_at(node, "synchronizationStatus", "waiting"):
         kept["synchronizationStatus"] = {"waiting": waiting}
     outputs = _some(field_at(node, "outputs"), ("exitCode",))
-    parameters = [_some(p, ("name", "value")) for p in items_at(node, "outputs", "parameters")]
-    return kept | ({"outputs": outputs | {"parameters": parameters}} if outputs or parameters else {})
+    if parameters := items_at(node, "outputs", "parameters"):
+        outputs["parameters"] = [_some(p, ("name", "value")) for p in parameters]
+    return kept | ({"outputs": outputs} if outputs else {})
 
 
 def _container(container: Mapping[str, object]) -> Fields:
@@ -93,5 +101,16 @@ def _container(container: Mapping[str, object]) -> Fields:
 
 
 def _some(value: object, names: tuple[str, ...]) -> Fields:
-    """The named fields, as far as they are there; the names are shared by all that is kept."""
+    """The named fields, as far as they are there."""
     return {name: value[name] for name in names if name in value} if isinstance(value, dict) else {}
+
+
+def _shared(value: Object) -> Object:
+    """The same, with the names of fields and labels held once for all objects."""
+    return {sys.intern(str(name)): _shared_part(part) for name, part in value.items()}
+
+
+def _shared_part(value: object) -> object:
+    if isinstance(value, dict):
+        return _shared(value)
+    return [_shared_part(part) for part in value] if isinstance(value, list) else value
