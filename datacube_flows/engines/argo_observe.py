@@ -71,7 +71,8 @@ def observe_run(plan: TransferPlan, workflow: Object | None, pods: Sequence[Obje
 
     Args:
         plan: what is run.
-        workflow: as the API shows it, or what `trim_workflow` keeps; None where it is not known, as somebody else's.
+        workflow: as the API shows it, or what `trim_workflow` keeps; None where it is not known. May be somebody
+            else's that refers to the DataCube's template.
         pods: all pods of the run.
         now: to tell who is late.
     """
@@ -87,9 +88,13 @@ def attempts_of(workflow: Object | None, pods: Iterable[Object]) -> tuple[Attemp
 
 
 def is_stale(workflow: Object | None, pods: Iterable[Object], plan: TransferPlan) -> bool:
-    """Whether Argo ran an older template than the plan's, or did not know it yet; such a run has to be made anew."""
+    """Whether Argo ran an older template than it should, or did not know it yet; such a run has to be made anew.
+
+    What it should have run stands at the workflow: the plan of another version of the operator has another hash.
+    """
+    wanted = text_at(workflow, "metadata", "labels", labels.PLAN) or plan.hash
     ran = (text_at(pod, "metadata", "labels", labels.PLAN) for pod in pods)
-    return any(found not in ("", plan.hash) for found in ran) or _lacks_template(workflow)
+    return any(found not in ("", wanted) for found in ran) or _lacks_template(workflow)
 
 
 def _lacks_template(workflow: Object | None) -> bool:
@@ -99,7 +104,9 @@ def _lacks_template(workflow: Object | None) -> bool:
 
 
 def _read(plan: TransferPlan, workflow: Object | None, pods: Sequence[Object], now: datetime) -> _Run:
-    nodes, transfers = nodes_of(workflow), _newest(pods, labels.TRANSFER)
+    """Reads all once; nodes of somebody else's workflow are left out, since they may be of other DataCubes."""
+    is_own = text_at(workflow, "metadata", "labels", labels.UID) == plan.uid
+    nodes, transfers = nodes_of(workflow) if is_own else (), _newest(pods, labels.TRANSFER)
     return _Run(
         plan=plan,
         workflow=workflow,
@@ -185,7 +192,7 @@ def _of_workflow(run: _Run) -> Said | None:
         return Reason.QUEUED, f"Argo holds the workflow back: {sentence(workflow, 'status', 'message')}"
     age = _seconds_since(moment_at(workflow, "metadata", "creationTimestamp"), run.now)
     if not phase_of(workflow) and age > TAKEN_UP_SECONDS:
-        return Reason.ENGINE_UNAVAILABLE, f"Argo's controller has not taken up the workflow for {age:.0f} s: {LOOK}"
+        return Reason.ENGINE_UNAVAILABLE, f"Argo has not taken up the workflow in {TAKEN_UP_SECONDS} s: {LOOK}"
     return None
 
 
@@ -231,10 +238,9 @@ def _silence(run: _Run) -> Said | None:
     ends = [seen.finished for seen, _ in run.provisions if seen.finished]
     if not ends or len(ends) < len(run.provisions) or has_ended(run.workflow):
         return None
-    age = _seconds_since(max(ends), run.now)
-    if age <= SILENT_SECONDS + _pause(len(ends)):
+    if _seconds_since(max(ends), run.now) <= SILENT_SECONDS + _pause(len(ends)):
         return None
-    return Reason.ENGINE_UNRESPONSIVE, f"nothing has followed the end of the last pod for {age:.0f} s: {LOOK}"
+    return Reason.ENGINE_UNRESPONSIVE, f"the step that makes the claim has ended, and Argo does not go on: {LOOK}"
 
 
 def _pause(failures: int) -> float:
