@@ -40,6 +40,7 @@ class Queue:
         self._processing: set[str] = set()
         self._delayed: dict[str, _Delayed] = {}
         self._failures: dict[str, Failures] = {}
+        self._not_before: dict[str, float] = {}
         self._closed = False
 
     def __len__(self) -> int:
@@ -47,8 +48,11 @@ class Queue:
         return len(self._dirty - self._processing)
 
     def add(self, key: str) -> None:
-        """Has the key handed out once more, at once or when its worker is done with it."""
+        """Has the key handed out once more: at once, when its worker is done, or when the server may be asked again."""
         if self._closed or key in self._dirty:
+            return
+        if (wait := self._wait(key)) > 0:
+            self.add_after(key, wait)
             return
         self._dirty.add(key)
         if key not in self._processing:
@@ -74,16 +78,19 @@ class Queue:
 
         Args:
             key: what failed.
-            at_least: seconds that must pass in any case, as a server asked.
+            at_least: seconds that must pass in any case, whatever else adds the key, as a server asked.
         """
         failures = self._failures.setdefault(key, Failures(self._backoff, self._random))
         seconds = max(failures.pause(), at_least)
+        if at_least > 0:
+            self._not_before[key] = self._clock.now() + at_least
         self.add_after(key, seconds)
         return seconds
 
     def forget(self, key: str) -> None:
         """Forgets the key's failures."""
         self._failures.pop(key, None)
+        self._not_before.pop(key, None)
 
     async def get(self) -> str | None:
         """Returns the next key, which is the caller's until `done`; None once the queue is closed."""
@@ -98,7 +105,12 @@ class Queue:
     def done(self, key: str) -> None:
         """Gives the key back; it is handed out again if it was added meanwhile."""
         self._processing.discard(key)
-        if key in self._dirty:
+        if key not in self._dirty:
+            return
+        if (wait := self._wait(key)) > 0:
+            self._dirty.discard(key)
+            self.add_after(key, wait)
+        else:
             self._ready.put_nowait(key)
 
     def close(self) -> None:
@@ -113,6 +125,10 @@ class Queue:
         while not self._ready.empty():
             self._ready.get_nowait()
         self._ready.put_nowait(None)
+
+    def _wait(self, key: str) -> float:
+        """For how long the server asked to be left alone about a key."""
+        return self._not_before[key] - self._clock.now() if key in self._not_before else 0.0
 
     def _is_due(self, key: str) -> None:
         del self._delayed[key]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CubeGone(OperatorError):
-    """A DataCube is gone, or another has its name."""
+    """A DataCube is gone, another has its name, or it has changed since it was looked at."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,30 @@ class StatusBook:
     async def write(self, cube: Cube, status: DataCubeStatus) -> Cube:
         """Has the status as it should be, and returns the DataCube with it; asks nobody where nothing changed.
 
-        The uid goes along: a DataCube that has taken the name meanwhile is left alone.
+        The uid goes along: a DataCube that has taken the name meanwhile is left alone. So does the version where a path
+        is taken: a cache that is far behind, as after a restart, must not begin a run that others saw end.
 
         Raises:
-            CubeGone: it is gone.
+            CubeGone: it is gone, or no longer what this was decided from.
         """
         status = status.model_copy(update={"observed_generation": cube.generation or None})
         wire = status.to_wire()
         if wire == cube.status.to_wire():
             return cube
         metadata = {"namespace": cube.namespace, "name": cube.name, "uid": cube.uid}
+        if cube.uid in self._taking:
+            metadata["resourceVersion"] = str(self._latest(cube))
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": wire}
         try:
             answer = await self._client.apply(DATACUBES, cube.namespace, body, subresource="status")
         except (NotFound, Conflict) as error:
-            raise CubeGone(f"the DataCube {cube.key} is gone") from error
+            raise CubeGone(f"the DataCube {cube.key} is gone, or another than it was") from error
         self._written[cube.uid] = _Written(_version(answer), status)
         return Cube(cube.document, status)
 
     @contextmanager
     def take(self, cube: Cube) -> Iterator[None]:
-        """Has everybody else know, while the block writes it, that a DataCube takes its path."""
+        """Has everybody else know, while the block writes it, that a DataCube takes its path; see `write`."""
         self._taking.add(cube.uid)
         try:
             yield
@@ -89,6 +92,11 @@ class StatusBook:
     def forget(self, uid: str) -> None:
         """Forgets a DataCube that is gone."""
         self._written.pop(uid, None)
+
+    def _latest(self, cube: Cube) -> int:
+        """The newest version that is known of it."""
+        written = self._written.get(cube.uid)
+        return max(_version(cube.document), written.version if written else 0)
 
 
 def _version(document: Object) -> int:

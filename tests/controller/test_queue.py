@@ -99,6 +99,28 @@ async def test_queue_waits_at_least_as_long_as_the_server_asked(queue: Queue) ->
     assert queue.add_failed("a", 7) == 7
 
 
+@pytest.mark.parametrize("is_added_meanwhile", [True, False])
+async def test_queue_leaves_a_key_alone_as_long_as_a_server_asked_whoever_else_adds_it(
+    queue: Queue, clock: FakeClock, *, is_added_meanwhile: bool
+) -> None:
+    queue.add("a")
+    await queue.get()
+    if is_added_meanwhile:
+        queue.add("a")
+    queue.add_failed("a", 7)
+    queue.done("a")
+    queue.add("a")
+    assert len(queue) == 0
+    clock.move(6.9)
+    assert len(queue) == 0
+    clock.move(0.2)
+    assert await queue.get() == "a"
+    queue.forget("a")
+    queue.done("a")
+    queue.add("a")
+    assert len(queue) == 1
+
+
 async def test_queue_keeps_a_delayed_key_apart_from_the_same_key_added_now(queue: Queue, clock: FakeClock) -> None:
     queue.add_after("a", 5)
     queue.add("a")
