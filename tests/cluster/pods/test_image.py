@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.image_build import LOCK, build_image
+from datacube_flows import __version__
+from tests.cluster.image_build import LOCK, build_image, operator_image
 from tests.cluster.namespace import finish_pod, log_of, make_pod
 from tests.support import ROOT
 
@@ -62,12 +63,47 @@ def test_image_is_small_and_is_built_once_for_the_same_sources(
     assert 100 < unpacked / 1e6 < MEGABYTES
 
 
+@pytest.fixture(scope="module")
+def operators_image(own_cluster: Cluster, cluster_cache: Path, build_environment: dict[str, str]) -> BuiltImage:
+    return operator_image(own_cluster, cluster_cache, build_environment)
+
+
 @pytest.mark.t3
-def test_operators_image_starts_the_command_of_datacube(cluster_cache: Path, build_environment: dict[str, str]) -> None:
-    with tarfile.open(build_image("operator", cluster_cache, build_environment).archive) as archive:
+def test_operators_image_runs_the_operator_and_holds_no_tool_of_a_transfer(
+    cluster: Cluster, namespace: str, operators_image: BuiltImage
+) -> None:
+    pod = make_pod("operator", namespace, OPERATOR)
+    pod["spec"]["containers"][0]["image"] = operators_image.name
+    del pod["spec"]["securityContext"]["runAsUser"], pod["spec"]["securityContext"]["runAsGroup"]
+    pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] = True
+    text = log_of(cluster, finish_pod(cluster, pod))
+    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    assert found["version"] == f"datacube {__version__}"
+    assert "--lease-namespace NS" in text
+    assert (found["user"], found["writable"], found["tools"]) == ("65532", "", "")
+
+
+OPERATOR = """
+echo user=$(id -u)
+echo version=$(python -P -m datacube_operator --version)
+python -P -m datacube_operator --help
+python -P -c 'import datacube_operator.replica'
+echo tools=$(command -v rclone hf) $(python -c 'import importlib.util as u; print(u.find_spec("s3fs") or "")')
+echo writable=$(find /opt /usr /etc -writable ! -type l 2>/dev/null)
+"""
+
+
+@pytest.mark.t3
+@pytest.mark.parametrize(
+    ("target", "module"), [("transfer", "datacube_flows.transfers.run"), ("operator", "datacube_operator")]
+)
+def test_image_starts_its_module_as_a_user_without_rights(
+    cluster_cache: Path, build_environment: dict[str, str], target: str, module: str
+) -> None:
+    with tarfile.open(build_image(target, cluster_cache, build_environment).archive) as archive:
         listing = json.loads(read(archive, "manifest.json"))
         config = json.loads(read(archive, listing[0]["Config"]))["config"]
-    assert (config["Entrypoint"], config["User"]) == (["datacube"], "65532:65532")
+    assert (config["Entrypoint"], config["User"]) == (["python", "-P", "-m", module], "65532:65532")
 
 
 def read(archive: tarfile.TarFile, name: str) -> bytes:

@@ -1,0 +1,132 @@
+"""Tier T3: the installation, from the operator's real image, in a namespace that admits restricted pods only.
+
+It is put into a namespace of the test's own, with its rights there and nowhere else, so that several can be tried at
+once; all else is as it is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from datacube_operator.install import NAME, PORT, REPLICAS, make_installation
+from datacube_operator.settings import DEFAULT_NAMESPACE, LEASE_NAME
+
+from datacube_flows.api.reasons import Reason
+from tests.cluster.image_build import operator_image
+from tests.cluster.namespace import made_namespace
+from tests.cluster.process import wait_for
+from tests.controller.server import make_cube
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cluster.cluster import Cluster
+
+pytestmark = [pytest.mark.t3, pytest.mark.timeout(300)]
+
+SECONDS = 60.0
+SHARED = ("CustomResourceDefinition", "ClusterRole")
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Installed:
+    cluster: Cluster
+    namespace: str
+
+    @property
+    def here(self) -> str:
+        return f"--namespace={self.namespace}"
+
+    def pods(self) -> list[str]:
+        """Names of the replicas that are ready."""
+        found = self.cluster.get("pods", self.here, "--selector=app.kubernetes.io/component=operator")["items"]
+        ready = [p for p in found if "deletionTimestamp" not in p["metadata"] and is_ready(p)]
+        return [pod["metadata"]["name"] for pod in ready]
+
+    def leader(self) -> str:
+        """Name of the pod that holds the lease; "" where none does."""
+        asked = self.cluster.try_kubectl("get", "lease", LEASE_NAME, self.here, "-o", "json")
+        holder = json.loads(asked.stdout)["spec"].get("holderIdentity") or "" if not asked.returncode else ""
+        return str(holder).rpartition("-")[0]
+
+    def ask(self, pod: str, path: str) -> str:
+        """What a replica answers at its port."""
+        return self.cluster.kubectl(
+            "get", "--raw", f"/api/v1/namespaces/{self.namespace}/pods/{pod}:{PORT}/proxy{path}"
+        )
+
+    def logs(self) -> list[Object]:
+        """What all replicas logged."""
+        texts = [self.cluster.kubectl("logs", pod, self.here) for pod in self.pods()]
+        return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+def is_ready(pod: Object) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def localized(made: Object, namespace: str, image: str) -> Object:
+    """An object of the installation as it is in one namespace; rights in the cluster become rights there."""
+    made = json.loads(json.dumps(made).replace(DEFAULT_NAMESPACE, namespace))
+    if made["kind"] == "ClusterRoleBinding":
+        made |= {"kind": "RoleBinding", "metadata": {"name": f"{NAME}-here", "namespace": namespace}}
+    if made["kind"] == "Deployment":
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        container |= {"image": image, "imagePullPolicy": "Never"}
+        container["args"].append(f"--namespace={namespace}")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(own_cluster: Cluster, cluster_cache: Path) -> Iterator[Installed]:
+    """Both replicas, ready."""
+    image = operator_image(own_cluster, cluster_cache, os.environ)
+    objects = [o for o in make_installation() if o["kind"] != "Namespace"]
+    with made_namespace(own_cluster) as namespace:
+        own_cluster.apply(*(o for o in objects if o["kind"] in SHARED))
+        own_cluster.kubectl("wait", "crd/datacubes.tensorstack.dev", "--for=condition=Established", "--timeout=30s")
+        own_cluster.apply(*(localized(o, namespace, image.name) for o in objects if o["kind"] not in SHARED))
+        made = Installed(own_cluster, namespace)
+        wait_for(lambda: len(made.pods()) == REPLICAS, SECONDS, "the replicas are not ready")
+        yield made
+
+
+def test_one_replica_leads_and_both_are_ready_and_healthy(installed: Installed) -> None:
+    wait_for(lambda: installed.leader() in installed.pods(), SECONDS, "no replica leads")
+    metrics = {pod: installed.ask(pod, "/metrics") for pod in installed.pods()}
+    assert len(metrics) == REPLICAS
+    assert [pod for pod, text in metrics.items() if "datacube_leader 1.0" in text] == [installed.leader()]
+    assert {installed.ask(pod, "/healthz") for pod in metrics} == {"ok\n"}
+
+
+def test_installed_operator_tells_what_a_datacube_waits_for(installed: Installed) -> None:
+    installed.cluster.apply(make_cube("waits", namespace=installed.namespace))
+
+    def reasons() -> set[str]:
+        status = installed.cluster.get("datacube", "waits", installed.here).get("status", {})
+        return {condition.get("reason", "") for condition in status.get("conditions", [])}
+
+    wait_for(
+        lambda: Reason.WAITING_FOR_VOLUME in reasons(), SECONDS, "the status does not say that the claim is missing"
+    )
+
+
+def test_other_replica_takes_over_when_the_leader_is_deleted(installed: Installed) -> None:
+    before = installed.leader()
+    installed.cluster.kubectl("delete", "pod", before, installed.here, "--wait=false")
+    wait_for(lambda: installed.leader() not in {before, ""}, SECONDS, "no other replica leads")
+    wait_for(lambda: len(installed.pods()) == REPLICAS, SECONDS, "the deleted replica is not replaced")
+    assert before not in installed.pods()
+
+
+def test_replicas_log_entries_and_no_bug_and_no_refusal(installed: Installed) -> None:
+    entries = installed.logs()
+    assert "started" in [entry["message"] for entry in entries]
+    assert [entry for entry in entries if entry["level"] == "error" or "Forbidden" in json.dumps(entry)] == []
