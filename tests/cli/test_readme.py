@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from datacube_flows.core.rules import validate
 from tests.canary import has_canary
 from tests.demo import Demo, main
+from tests.readme import BLOCKS, commands
 from tests.servers.stage import Amounts
 from tests.support import ROOT, tree
 
@@ -22,21 +22,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.t1
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 MAKE_TARGETS = ["make demo", "make test"]
+CLUSTER, MACHINE = 1, 2
+"""Which block of commands is which; that of a cluster is run in one, by tests/cluster/test_installed.py."""
 
 
-def commands() -> list[list[str]]:
-    """The commands of each console block."""
-    blocks = [text for language, text in BLOCKS if language == "console"]
-    return [[line[2:] for line in text.splitlines() if line.startswith("$ ")] for text in blocks]
-
-
-def test_readme_has_only_blocks_that_are_run_here() -> None:
+def test_readme_has_only_blocks_that_are_run() -> None:
     assert {language for language, _ in BLOCKS} == {"console", "yaml"}
     assert commands()[0] == MAKE_TARGETS
-    assert len(commands()) == 2
+    assert {line.split()[0] for line in commands()[CLUSTER]} == {"kubectl"}
+    assert len(commands()) == 3
 
 
 def test_first_document_of_the_readme_is_the_example() -> None:
@@ -53,7 +48,7 @@ def test_commands_of_the_readme_work(stage: Stage, tmp_path: Path) -> None:
         (tmp_path / "examples" / path.name).write_text(yaml.safe_dump(document))
     (tmp_path / "token.txt").write_text(stage.git.token + "\n")
     finished = subprocess.run(
-        ["bash", "-euc", "\n".join(commands()[1])],
+        ["bash", "-euc", "\n".join(commands()[MACHINE])],
         cwd=tmp_path,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "DATACUBE_ALLOW_HTTP": "1"},
         capture_output=True,

@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from datacube_operator.install import NAME, PORT, REPLICAS, make_installation
 from datacube_operator.settings import DEFAULT_NAMESPACE, LEASE_NAME
 
 from datacube_flows.api.reasons import Reason
-from tests.cluster.image_build import operator_image
+from tests.canary import has_canary
+from tests.cluster.argo import ensure_argo
+from tests.cluster.image_build import operator_image, transfer_image
 from tests.cluster.namespace import made_namespace
+from tests.cluster.pods.bench import made_bench
 from tests.cluster.process import wait_for
 from tests.controller.server import make_cube
+from tests.readme import commands
+from tests.servers.stage import BUCKET, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.cluster.cluster import Cluster
+    from tests.cluster.pods.bench import Bench
 
 pytestmark = [pytest.mark.t3, pytest.mark.timeout(300)]
 
@@ -39,6 +48,7 @@ Object = dict[str, Any]
 class Installed:
     cluster: Cluster
     namespace: str
+    image: str
 
     @property
     def here(self) -> str:
@@ -93,7 +103,7 @@ def installed(own_cluster: Cluster, cluster_cache: Path) -> Iterator[Installed]:
         own_cluster.apply(*(o for o in objects if o["kind"] in SHARED))
         own_cluster.kubectl("wait", "crd/datacubes.tensorstack.dev", "--for=condition=Established", "--timeout=30s")
         own_cluster.apply(*(localized(o, namespace, image.name) for o in objects if o["kind"] not in SHARED))
-        made = Installed(own_cluster, namespace)
+        made = Installed(own_cluster, namespace, image.name)
         wait_for(lambda: len(made.pods()) == REPLICAS, SECONDS, "the replicas are not ready")
         yield made
 
@@ -116,6 +126,63 @@ def test_installed_operator_tells_what_a_datacube_waits_for(installed: Installed
     wait_for(
         lambda: Reason.WAITING_FOR_VOLUME in reasons(), SECONDS, "the status does not say that the claim is missing"
     )
+
+
+def test_commands_of_the_readme_work(
+    installed: Installed, cluster_cache: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    ensure_argo(installed.cluster, os.environ)
+    image = transfer_image(installed.cluster, cluster_cache, os.environ)
+    with made_bench(installed.cluster, image.name, tmp_path_factory.mktemp("servers")) as bench:
+        write_files(tmp_path, installed, bench)
+        finished = subprocess.run(
+            ["bash", "-euc", "\n".join(commands()[1])],
+            cwd=tmp_path,
+            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "KUBECONFIG": str(tmp_path / "kubeconfig")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert not has_canary(finished.stdout + finished.stderr)
+        assert "Succeeded" in finished.stdout.splitlines()[-1]
+        store = bench.stage.store
+        wanted = {key: store.get(BUCKET, key) for key in store.list(BUCKET, PREFIX)}
+        folder = bench.volume("datacube-pvc") / "dev/s3"
+        assert {key: (folder / key.removeprefix(f"{PREFIX}/")).read_bytes() for key in wanted} == wanted != {}
+
+
+def write_files(folder: Path, installed: Installed, bench: Bench) -> None:
+    """What a user has: the checkout, with the images' names; a kubeconfig with their namespace; the bucket's keys."""
+    cluster = bench.cluster
+    made = [localized(o, installed.namespace, installed.image) for o in make_installation() if o["kind"] not in SHARED]
+    for one in made:
+        if one["kind"] == "Deployment":
+            (container,) = one["spec"]["template"]["spec"]["containers"]
+            kept = [a for a in container["args"] if not a.startswith(("--transfer-image", "--namespace"))]
+            flags = [f"--transfer-image={bench.installation.image}", "--image-pull-policy=Never", "--allow-http"]
+            container["args"] = [*kept, *flags, f"--namespace={bench.namespace}"]
+        if one["kind"] == "RoleBinding":
+            one["metadata"]["namespace"] = bench.namespace
+    (folder / "operator/deploy").mkdir(parents=True)
+    (folder / "operator/deploy/install.yaml").write_text(
+        yaml.safe_dump_all(o for o in made if o["kind"] != "Namespace")
+    )
+    (folder / "examples").mkdir()
+    (folder / "examples/s3-download.yaml").write_text(yaml.safe_dump(example(bench)))
+    values = {k: bench.address(v) for k, v in bench.stage.secrets()["s3-config"].items()}
+    (folder / "s3.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
+    cluster.kubectl("delete", "secret", "s3-config", bench.here)
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    for context in config["contexts"]:
+        context["context"]["namespace"] = bench.namespace
+    (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+
+
+def example(bench: Bench) -> Object:
+    document = bench.document("s3-download", "datacube-pvc")
+    del document["metadata"]["namespace"], document["metadata"]["uid"]
+    return document
 
 
 def test_other_replica_takes_over_when_the_leader_is_deleted(installed: Installed) -> None:
