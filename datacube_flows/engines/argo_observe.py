@@ -7,7 +7,7 @@ Argo moves in steps of ten seconds: its nodes tell of a moment before. What it s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.reasons import PERMANENT, Reason
@@ -41,6 +41,9 @@ LATE_SECONDS: Final = 60
 SILENT_SECONDS: Final = 120
 """So long may nothing follow the end of a run's pods."""
 
+ALIVE: Final = frozenset({PodPhase.PENDING, PodPhase.RUNNING})
+"""Phases of an attempt that may yet succeed."""
+
 LOOK: Final = "look at the deployment of Argo's workflow-controller"
 
 
@@ -63,7 +66,7 @@ class _Run:
     @property
     def is_alive(self) -> bool:
         """Whether an attempt is under way, or about to be."""
-        return any(a.phase in (PodPhase.PENDING, PodPhase.RUNNING) for a in self.attempts)
+        return any(a.phase in ALIVE for a in self.attempts)
 
 
 def observe_run(plan: TransferPlan, workflow: Object | None, pods: Sequence[Object], now: datetime) -> Observation:
@@ -128,10 +131,15 @@ def _newest(pods: Iterable[Object], step: str) -> tuple[Pod, ...]:
 
 def _attempts(workflow: Object | None, nodes: Iterable[Node], pods: Iterable[Pod]) -> tuple[AttemptSeen, ...]:
     found = {seen.number: seen for seen, _ in pods}
-    name = text_at(workflow, "metadata", "name")
+    name, is_over = text_at(workflow, "metadata", "name"), has_ended(workflow)
     for node in nodes:
-        if node.is_attempt and node.phase != PENDING and node.number not in found:
+        if not node.is_attempt or node.phase == PENDING:
+            continue
+        seen = found.get(node.number)
+        if seen is None:
             found[node.number] = attempt_of(node, name)
+        elif is_over and node.has_ended and seen.phase in ALIVE:  # its node is lost, or the pod's end not seen yet
+            found[node.number] = replace(attempt_of(node, name), pod=seen.pod, uid=seen.uid, started=seen.started)
     return tuple(found[number] for number in sorted(found))
 
 
