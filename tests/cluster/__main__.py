@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from tests.cluster import traces
 from tests.cluster.api import start_api
 from tests.cluster.argo_build import build_argo
-from tests.cluster.binaries import build_programs, locked
-from tests.cluster.cluster import Cluster
+from tests.cluster.binaries import DIES_WITH_US, build_programs, locked
+from tests.cluster.cluster import Cluster, find_cluster, users_kubeconfig
 from tests.cluster.errors import ClusterError, say
 from tests.cluster.explain import explain
 from tests.cluster.packages import SEARCH, ensure_packages
 from tests.cluster.places import places_from
 from tests.cluster.process import Roster
+from tests.cluster.turn import held_turn
 from tests.cluster.whole import end_whole, is_healthy, start_whole
 
 if TYPE_CHECKING:
@@ -112,13 +113,20 @@ def status(places: Places, tier: str) -> int:
 def test(more: list[str]) -> int:
     """Runs the tests that need a cluster: in the user's own, else in one that is up or brought up."""
     places = _places("whole")
-    if os.environ.get("KUBECONFIG", str(places.kubeconfig)) == str(places.kubeconfig):
+    with held_turn(places.turn):
+        _have_cluster(places)
+        build_argo(places.cache, os.environ)  # not while a test waits for it
+        command = [*DIES_WITH_US, sys.executable, "-m", "pytest", "-m", "t2 or t3", *more]  # its turn ends with us
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def _have_cluster(places: Places) -> None:
+    """Has the cluster that the tests will find; says what is missing where it is a user's."""
+    if users_kubeconfig(os.environ, places) is None:
         up(places, "whole")
     else:
-        say(f"using the cluster of {os.environ['KUBECONFIG']}")
+        say(f"using the cluster of {find_cluster(os.environ).kubeconfig}")
         build(places, "api")
-    build_argo(places.cache, os.environ)  # not while a test waits for it
-    return subprocess.run([sys.executable, "-m", "pytest", "-m", "t2 or t3", *more], cwd=ROOT, check=False).returncode
 
 
 def build(places: Places, tier: str) -> int:

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.cluster.node import Node
+    from tests.cluster.places import Places
 
 SECONDS = 60.0
 BRIDGE_VARIABLE = "DATACUBE_BRIDGE_ADDRESS"
+IMAGE_VARIABLE = "DATACUBE_IMAGE"
+NEEDED = {
+    BRIDGE_VARIABLE: "an address of this machine that pods reach",
+    IMAGE_VARIABLE: "a transfer image that its nodes have or can pull",
+}
+"""What a user's cluster cannot tell; variable -> what it must be set to."""
+
+BARE = {"PATH": "/usr/bin:/bin"}
 NOT_OURS = "this cluster was not started by `make cluster`: {what}"
 
 
@@ -36,6 +45,9 @@ class Cluster:
 
     node: Node | None = None
 
+    environ: Mapping[str, str] = field(default_factory=BARE.copy, repr=False, compare=False)
+    """kubectl's; a user's own one for the user's cluster, whose kubeconfig may name a program that logs in."""
+
     def kubectl(self, *arguments: str, text: str | None = None, seconds: float = SECONDS) -> str:
         """Runs kubectl, with `text` on its input, and returns what it prints.
 
@@ -51,11 +63,19 @@ class Cluster:
         self, *arguments: str, text: str | None = None, seconds: float = SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """Runs kubectl and returns how it ended, for what is meant to be refused."""
-        command = [kubectl_path(), f"--kubeconfig={self.kubeconfig}", *arguments]
-        env = {"PATH": "/usr/bin:/bin", "KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
+        command, env = self.kubectl_command(*arguments), self.kubectl_environ
         return subprocess.run(
             command, input=text, env=env, text=True, capture_output=True, check=False, timeout=seconds
         )
+
+    def kubectl_command(self, *arguments: str) -> list[str]:
+        """Returns the command that runs kubectl with this cluster."""
+        return [kubectl_path(), f"--kubeconfig={self.kubeconfig}", *arguments]
+
+    @property
+    def kubectl_environ(self) -> dict[str, str]:
+        """The environment of that command."""
+        return {**self.environ, "KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """Returns what `kubectl get` finds, as an object."""
@@ -91,24 +111,27 @@ def find_cluster(environ: Mapping[str, str]) -> Cluster:
     from tests.cluster.node import Node
 
     places = places_from(environ)
-    given = environ.get("KUBECONFIG")
-    if given and Path(given).resolve() != places.kubeconfig.resolve():
-        return _users_cluster(Path(given), environ)
+    given = users_kubeconfig(environ, places)
+    if given is not None:
+        return _users_cluster(given, environ)
     node = Node(places)
     if not places.kubeconfig.exists() or not node.is_running():
         raise ClusterError("no cluster runs: start one with `make cluster`, or set KUBECONFIG to one of yours")
     return Cluster(places.kubeconfig, places.logs, node.bridge_address, node)
 
 
+def users_kubeconfig(environ: Mapping[str, str], places: Places) -> Path | None:
+    """Returns what `KUBECONFIG` names where that is a cluster of the user's own; None where it is that of `up`."""
+    given = environ.get("KUBECONFIG")
+    return Path(given) if given and Path(given).resolve() != places.kubeconfig.resolve() else None
+
+
 def _users_cluster(kubeconfig: Path, environ: Mapping[str, str]) -> Cluster:
     if not kubeconfig.is_file():
         raise ClusterError(f"KUBECONFIG must name one file, which {kubeconfig} is not")
-    address = environ.get(BRIDGE_VARIABLE, "")
-    if not address:
-        raise ClusterError(
-            f"KUBECONFIG is set: set {BRIDGE_VARIABLE} too, to an address of this machine that pods reach"
-        )
-    return Cluster(kubeconfig, bridge_address=address)
+    if missing := [f"{name} to {what}" for name, what in NEEDED.items() if not environ.get(name)]:
+        raise ClusterError(f"KUBECONFIG is set, to {kubeconfig}: also set {', and '.join(missing)}")
+    return Cluster(kubeconfig, bridge_address=environ[BRIDGE_VARIABLE], environ=dict(environ))
 
 
 def kubectl_path() -> str:

@@ -39,6 +39,11 @@ class Places:
         """Held while a cluster is started or ended; not in the state, which it outlives."""
         return self.cache / f".{self.state.name}.lock"
 
+    @property
+    def turn(self) -> Path:
+        """Held while tests run in a cluster, whichever."""
+        return self.cache / ".tests.lock"
+
     def beside(self, tier: str) -> Places:
         """The same cache, and the state of another tier."""
         return Places(self.cache, self.state.with_name(f"{NAME}-{tier}"))

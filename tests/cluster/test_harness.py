@@ -6,20 +6,24 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tarfile
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cluster.binaries import find_programs
 from tests.cluster.certificates import Authority
-from tests.cluster.cluster import BRIDGE_VARIABLE, find_cluster
+from tests.cluster.cluster import BRIDGE_VARIABLE, IMAGE_VARIABLE, find_cluster, users_kubeconfig
 from tests.cluster.errors import ClusterError
 from tests.cluster.images import write_archive
 from tests.cluster.places import Places, places_from, write_changed
 from tests.cluster.process import Process, Roster, start_of, wait_for
 from tests.cluster.traces import Before, remaining_traces
+from tests.cluster.turn import held_turn
 from tests.cluster.versions import ARGO, KUBERNETES, MODULES
+from tests.support import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,18 +75,31 @@ def test_find_cluster_says_how_to_get_one_when_none_runs(tmp_path: Path) -> None
 def test_find_cluster_takes_the_users_when_kubeconfig_is_set(tmp_path: Path) -> None:
     kubeconfig = tmp_path / "mine"
     kubeconfig.touch()
-    found = find_cluster(_environ(tmp_path) | {"KUBECONFIG": str(kubeconfig), BRIDGE_VARIABLE: "10.1.2.3"})
+    given = {"KUBECONFIG": str(kubeconfig), BRIDGE_VARIABLE: "10.1.2.3", IMAGE_VARIABLE: "a.test/b:1", "LOGIN": "mine"}
+    found = find_cluster(_environ(tmp_path) | given)
     assert (found.kubeconfig, found.bridge_address, found.node) == (kubeconfig, "10.1.2.3", None)
+    assert found.kubectl_environ["LOGIN"] == "mine"
     with pytest.raises(ClusterError, match="load the image into its nodes"):
         found.load_image(tmp_path / "image.tar")
 
 
 @pytest.mark.t0
-@pytest.mark.parametrize(("name", "words"), [("mine", BRIDGE_VARIABLE), ("missing", "must name one file")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("mine", f"also set {BRIDGE_VARIABLE} to .*, and {IMAGE_VARIABLE} to "), ("missing", "must name one file")],
+)
 def test_find_cluster_refuses_a_kubeconfig_that_it_cannot_use(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "mine").touch()
     with pytest.raises(ClusterError, match=words):
         find_cluster(_environ(tmp_path) | {"KUBECONFIG": str(tmp_path / name)})
+
+
+@pytest.mark.t0
+def test_kubeconfig_of_the_cluster_started_here_is_no_users(tmp_path: Path) -> None:
+    places = places_from(_environ(tmp_path))
+    assert users_kubeconfig({"KUBECONFIG": str(places.kubeconfig)}, places) is None
+    assert users_kubeconfig({"KUBECONFIG": ""}, places) is None
+    assert users_kubeconfig({"KUBECONFIG": str(tmp_path / "mine")}, places) == tmp_path / "mine"
 
 
 @pytest.mark.t0
@@ -117,6 +134,29 @@ def test_authority_signs_for_servers_and_clients_and_keeps_what_it_signed(tmp_pa
     assert not _verifies(Authority(tmp_path / "other"), "sslclient", client.certificate)
     assert Authority(tmp_path / "pki").issue("client", user="u").certificate.read_bytes() == before
     assert all(k.stat().st_mode & 0o777 == 0o600 for k in tmp_path.rglob("*.key"))
+
+
+@pytest.mark.t1
+def test_turn_is_waited_for_and_it_is_said_for_whom(tmp_path: Path) -> None:
+    with ExitStack() as turn:
+        turn.enter_context(held_turn(tmp_path / "lock"))
+        command = [sys.executable, "-c", TAKE_TURN, str(tmp_path / "lock")]
+        with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as second:
+            assert second.stderr is not None
+            said, waits = second.stderr.readline(), second.poll() is None
+            turn.close()
+            printed, _ = second.communicate(timeout=20)
+    assert re.match(rf"waiting for the tests of process {os.getpid()}, which began at \d\d:\d\d UTC \(", said)
+    assert (waits, printed, second.returncode) == (True, "mine\n", 0)
+
+
+TAKE_TURN = """
+import sys
+from pathlib import Path
+from tests.cluster.turn import held_turn
+with held_turn(Path(sys.argv[1])):
+    print("mine")
+"""
 
 
 @pytest.mark.t1

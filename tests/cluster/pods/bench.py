@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
-import tarfile
 import time
-from base64 import b64decode
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,25 +18,35 @@ from datacube_flows.core.observe_pod import observe_pod
 from datacube_flows.core.plan import Policy, make_plan
 from datacube_flows.core.rules import validate
 from tests.canary import find_canary, has_canary
+from tests.cluster.cluster import BRIDGE_VARIABLE
 from tests.cluster.errors import ClusterError
 from tests.cluster.namespace import ENDED, made_namespace
+from tests.cluster.namespace import make_claim as make_small_claim
 from tests.cluster.pods.forward import LOOPBACK, forwarded
+from tests.cluster.pods.reader import made_reader
+from tests.cluster.pods.volumes import copy_volumes
 from tests.servers.stage import start_stage
 from tests.support import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from datacube_flows.api.report import TransferReport
     from datacube_flows.core.observation import AttemptSeen
     from datacube_flows.core.plan import TransferPlan
     from tests.cluster.cluster import Cluster
+    from tests.cluster.pods.reader import Reader
     from tests.servers.stage import Stage
 
 HTTP = ("https", "http")
 SECONDS = 60.0
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5
+CLAIMS = "persistentvolumeclaims"
+SEARCHED = ("pods", "events", CLAIMS, "configmaps")
+PROBE = "probe"
+PROBE_SECONDS = 110.0
+"""A user's node may have to pull the image first."""
 
 Document = dict[str, Any]
 
@@ -51,6 +57,7 @@ class Bench:
 
     Attributes:
         folder: for copies of volumes.
+        node_name: where all pods run, so that those of one claim are together; empty where there is one node.
         seen: everything that the API showed of pods, and what they printed, to be searched for credentials.
     """
 
@@ -59,6 +66,8 @@ class Bench:
     stage: Stage
     installation: Installation
     folder: Path
+    reader: Reader
+    node_name: str = ""
     seen: list[str] = field(default_factory=list)
 
     def document(self, example: str, claim: str, *, sub_path: str | None = None, **executor: Any) -> Document:
@@ -91,6 +100,8 @@ class Bench:
         """Returns the pod of an attempt; it is given less time to end than Kubernetes would."""
         pod = make_pod(self.plan(document), self.installation, name=name)
         pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
+        if self.node_name:
+            pod["spec"]["affinity"] = _affinity(self.node_name)
         return pod
 
     def run(self, document: Document, name: str) -> AttemptSeen:
@@ -107,7 +118,7 @@ class Bench:
 
     def has_claim(self, name: str) -> bool:
         """Whether the claim exists."""
-        return self.cluster.try_kubectl("get", "pvc", name, self.here).returncode == 0
+        return any(claim["metadata"]["name"] == name for claim in self.reader.get(CLAIMS)["items"])
 
     @property
     def here(self) -> str:
@@ -126,7 +137,7 @@ class Bench:
         """Returns the pod as soon as the condition holds."""
         end = time.monotonic() + seconds
         while True:
-            pod = self.cluster.get("pod", name, self.here)
+            pod = self.reader.get("pods", name)
             self.seen.append(json.dumps(pod))
             if condition(pod):
                 return pod
@@ -136,21 +147,27 @@ class Bench:
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """Returns the events of objects by their names."""
-        found = self.cluster.get("events", self.here)["items"]
+        found = self.reader.get("events")["items"]
         return [e for e in found if e["involvedObject"]["name"] in names]
 
     def log(self, name: str) -> str:
         """What the attempt printed; "" where it never ran."""
-        return self.cluster.try_kubectl("logs", name, self.here).stdout
+        return self.reader.log(name, "main")
 
     def volume(self, claim: str) -> Path:
         """A folder with what is on the claim's volume now: the volume itself here, a copy of it on a user's cluster."""
-        return self.disk(claim) if self.cluster.node is not None else self._copy(claim)
+        return self.volumes(claim)[claim]
+
+    def volumes(self, *claims: str) -> dict[str, Path]:
+        """Claim -> such a folder."""
+        if self.cluster.node is None:
+            return copy_volumes(self, claims) if claims else {}
+        return {claim: self.disk(claim) for claim in claims}
 
     def disk(self, claim: str) -> Path:
         """Where the claim's volume stands on this machine."""
         self.need_own_node("looks at a volume where its node has it")
-        name = self.cluster.get("pvc", claim, self.here)["spec"]["volumeName"]
+        name = self.reader.get(CLAIMS, claim)["spec"]["volumeName"]
         return Path(self.cluster.get("pv", name)["spec"]["local"]["path"])
 
     def need_own_node(self, why: str) -> None:
@@ -158,29 +175,24 @@ class Bench:
         if self.cluster.node is None:
             pytest.skip(f"{why}, and KUBECONFIG names a cluster whose nodes are not here")
 
-    def _copy(self, claim: str) -> Path:
-        """Reads the volume through a pod. Links are left out: no test reads through one."""
-        reader = f"reader-{claim}"
-        self.cluster.apply(self.script(reader, "sleep 600", claim))
-        self.wait(reader, lambda pod: pod["status"].get("phase") == "Running")
-        text = self.cluster.kubectl("exec", reader, self.here, "--", "sh", "-c", "tar -C /data -cf - . | base64 -w0")
-        self.cluster.kubectl("delete", "pod", reader, self.here, "--wait")
-        folder = self.folder / claim
-        shutil.rmtree(folder, ignore_errors=True)
-        with tarfile.open(fileobj=io.BytesIO(b64decode(text))) as archive:
-            archive.extractall(folder, filter=_without_links)  # noqa: S202 - with a filter
-        return folder
-
     def make_volume(self, claim: str, script: str = "true") -> None:
         """Makes a claim, and fills its volume by a shell script that finds it at /data."""
-        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
-        metadata = {"name": claim, "namespace": self.namespace}
-        self.cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
-        self.on_volume(f"make-{claim}", script, claim)
+        self.make_volumes({claim: script})
+
+    def make_volumes(self, scripts: Mapping[str, str]) -> None:
+        """Makes several so, claim -> script, in about the time of one."""
+        claims = [make_small_claim(claim, self.namespace) for claim in scripts]
+        pods = [self.script(f"make-{claim}", script, claim) for claim, script in scripts.items()]
+        self.cluster.apply(*claims, *pods)
+        for pod in pods:
+            self._succeed(pod["metadata"]["name"])
 
     def on_volume(self, name: str, script: str, claim: str) -> None:
         """Runs a shell script, which finds the claim's volume at /data, to its end."""
         self.cluster.apply(self.script(name, script, claim))
+        self._succeed(name)
+
+    def _succeed(self, name: str) -> None:
         assert self.finish(name)["status"]["phase"] == "Succeeded", self.log(name)
 
     def script(self, name: str, script: str, claim: str) -> dict[str, Any]:
@@ -192,22 +204,28 @@ class Bench:
         container["volumeMounts"][0].pop("subPath", None)
         return pod
 
-    def leaks(self) -> list[str]:
-        """Where a credential is to be seen that should not be: objects, events, logs, volumes."""
-        texts = dict(enumerate(self.seen))
-        for kind in ("pods", "events", "pvc", "configmaps"):
-            texts[kind] = json.dumps(self.cluster.get(kind, self.here))
-        for pod in self.cluster.get("pods", self.here)["items"]:
-            name = pod["metadata"]["name"]
-            texts[f"log of {name}"] = self.log(name)
+    def leaks(self, *claims: str) -> list[str]:
+        """Where a credential is to be seen that should not be: objects, events, logs, volumes.
+
+        Args:
+            claims: whose volumes are searched; all where none is named.
+        """
+        texts = {f"what was seen of pods ({n})": text for n, text in enumerate(self.seen)}
+        objects = {kind: self.reader.get(kind) for kind in SEARCHED}
+        texts |= {kind: json.dumps(found) for kind, found in objects.items()} | self._logs(objects["pods"]["items"])
         found = [f"{where}: {text[:200]}" for where, text in texts.items() if has_canary(text)]
-        claims = [c for c in self.cluster.get("pvc", self.here)["items"] if c["status"].get("phase") == "Bound"]
-        folders = [self.volume(claim["metadata"]["name"]) for claim in claims]
-        return found + [str(file) for folder in folders for file in find_canary(folder)]
+        bound = [c["metadata"]["name"] for c in objects[CLAIMS]["items"] if c["status"].get("phase") == "Bound"]
+        volumes = self.volumes(*(claims or bound)).items()
+        return found + [f"volume of {c}: {file.relative_to(root)}" for c, root in volumes for file in find_canary(root)]
 
-
-def _without_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    return None if member.issym() or member.islnk() else tarfile.data_filter(member, folder)
+    def _logs(self, pods: list[dict[str, Any]]) -> dict[str, str]:
+        """What each container of the pods printed."""
+        names = [
+            (pod["metadata"]["name"], container["name"])
+            for pod in pods
+            for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
+        ]
+        return {f"log of {pod}, {container}": self.reader.log(pod, container) for pod, container in names}
 
 
 def report_of(seen: AttemptSeen) -> TransferReport:
@@ -219,13 +237,47 @@ def report_of(seen: AttemptSeen) -> TransferReport:
 @contextmanager
 def made_bench(cluster: Cluster, image: str, folder: Path) -> Iterator[Bench]:
     """Makes a restricted namespace with the Secrets of all servers, and lets its pods reach them."""
-    with start_stage(folder) as stage, made_namespace(cluster) as namespace:
-        addresses = [stage.git.url, stage.hub.url, stage.store.url]
+    with ExitStack() as stack:
+        stage = stack.enter_context(start_stage(folder))
+        namespace = stack.enter_context(made_namespace(cluster))
+        reader = stack.enter_context(made_reader(cluster, namespace, folder / "api.sock"))
+        ports = [urlsplit(a).port or 0 for a in (stage.git.url, stage.hub.url, stage.store.url)]
         stage.git.url = stage.git.url.replace(LOOPBACK, cluster.bridge_address)  # stands in its answers on LFS
-        with forwarded(cluster.bridge_address, [urlsplit(a).port or 0 for a in addresses]):
-            text = json.dumps(stage.secret_documents()).replace(LOOPBACK, cluster.bridge_address)
-            secrets = [s | {"metadata": s["metadata"] | {"namespace": namespace}} for s in json.loads(text)]
-            cluster.apply(*secrets)
-            policy = "Never" if cluster.node is not None else "IfNotPresent"
-            installation = Installation(image=image, image_pull_policy=policy, allow_http=True, progress_seconds=0.5)
-            yield Bench(cluster, namespace, stage, installation, folder / "copies")
+        stack.enter_context(forwarded(cluster.bridge_address, ports))
+        text = json.dumps(stage.secret_documents()).replace(LOOPBACK, cluster.bridge_address)
+        cluster.apply(*(s | {"metadata": s["metadata"] | {"namespace": namespace}} for s in json.loads(text)))
+        policy = "Never" if cluster.node is not None else "IfNotPresent"
+        installation = Installation(image=image, image_pull_policy=policy, allow_http=True, progress_seconds=0.5)
+        bench = Bench(cluster, namespace, stage, installation, folder / "copies", reader)
+        yield bench if cluster.node is not None else replace(bench, node_name=probe(bench, ports[0]))
+
+
+def probe(bench: Bench, port: int) -> str:
+    """Returns the node on which a pod of the image reached a server of this machine.
+
+    Raises:
+        ClusterError: None did.
+    """
+    address = bench.cluster.bridge_address
+    pod = bench.script(PROBE, CONNECT.format(address=address, port=port), "none")
+    container = pod["spec"]["containers"][0]
+    pod["spec"]["volumes"] = [v for v in pod["spec"]["volumes"] if v["name"] != "data"]
+    container["volumeMounts"] = [m for m in container["volumeMounts"] if m["name"] != "data"]
+    bench.cluster.apply(pod)
+    ended = bench.finish(PROBE, PROBE_SECONDS)
+    if ended["status"]["phase"] != "Succeeded":
+        raise ClusterError(
+            f"pods do not reach this machine at {address}: is {BRIDGE_VARIABLE} right, and does a firewall let them? "
+            f"They say: {bench.log(PROBE)}"
+        )
+    return str(ended["spec"]["nodeName"])
+
+
+CONNECT = "exec 2>&1; python -c 'import socket; socket.create_connection((\"{address}\", {port}), 10).close()'"
+
+
+def _affinity(node_name: str) -> dict[str, Any]:
+    """For a pod that shall run on this node, and still be scheduled."""
+    field_is = {"key": "metadata.name", "operator": "In", "values": [node_name]}
+    terms = {"nodeSelectorTerms": [{"matchFields": [field_is]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}

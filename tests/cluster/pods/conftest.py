@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.cluster import IMAGE_VARIABLE
 from tests.cluster.image_build import transfer_image
+from tests.cluster.packages import missing_packages
 from tests.cluster.pods.bench import made_bench
 from tests.cluster.pods.observed import Observed
 
@@ -19,17 +21,20 @@ if TYPE_CHECKING:
     from tests.cluster.image_build import BuiltImage
     from tests.cluster.pods.bench import Bench
 
+IMAGE_TOOLS = {"buildah", "mmdebstrap"}
+"""Packages that `make cluster` installs, and a run in a user's cluster does not."""
+
 RECORD = "DATACUBE_RECORD"
 """Set, the tests write what the cluster shows into the fixtures; else they compare it with them."""
 
 
-IMAGE = "DATACUBE_IMAGE"
-"""The transfer image on a user's cluster."""
-
-
 @pytest.fixture(scope="session")
-def build_environment() -> dict[str, str]:
+def build_environment(cluster: Cluster) -> dict[str, str]:
     """Where pip, uv and apt find their settings: the environment as it is outside of tests."""
+    if cluster.node is None and (os.geteuid() or IMAGE_TOOLS & missing_packages("whole").keys()):
+        pytest.skip(
+            f"builds images, which needs root and {', '.join(sorted(IMAGE_TOOLS))}; KUBECONFIG asks for neither"
+        )
     return dict(os.environ)
 
 
@@ -45,9 +50,7 @@ def image_name(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     if cluster.node is not None:
         built: BuiltImage = request.getfixturevalue("image")
         return built.name
-    if IMAGE not in os.environ:
-        pytest.skip(f"KUBECONFIG is set: set {IMAGE} too, to a transfer image that its nodes have or can pull")
-    return os.environ[IMAGE]
+    return os.environ[IMAGE_VARIABLE]
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from tests.cluster.errors import ClusterError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,15 +19,26 @@ CHUNK = 1 << 16
 
 @contextmanager
 def forwarded(address: str, ports: list[int]) -> Iterator[None]:
-    """Forwards connections to the ports at the address to the same ports of loopback."""
+    """Forwards connections to the ports at the address to the same ports of loopback.
+
+    Raises:
+        ClusterError: The address is not one of this machine's, or a port is taken there.
+    """
     with ExitStack() as stack:
         for port in ports:
-            server = stack.enter_context(_Forwarder((address, port), _Connection))
+            server = stack.enter_context(_listener(address, port))
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
             thread.start()
             stack.callback(thread.join)
             stack.callback(server.shutdown)
         yield
+
+
+def _listener(address: str, port: int) -> _Forwarder:
+    try:
+        return _Forwarder((address, port), _Connection)
+    except OSError as error:
+        raise ClusterError(f"this machine cannot listen at {address}, port {port}: {error.strerror}") from error
 
 
 class _Forwarder(socketserver.ThreadingTCPServer):

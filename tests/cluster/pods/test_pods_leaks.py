@@ -17,18 +17,16 @@ pytestmark = pytest.mark.t3
 
 
 def test_search_finds_a_credential_in_an_object_a_log_and_a_volume_and_not_in_secrets(bench: Bench) -> None:
-    assert bench.leaks() == []
     encoded = b64encode(CANARY.encode()).decode()
-    bench.make_volume("planted", f"echo {encoded} > /data/file")
-    labelled = bench.script("planted", f"echo {encoded} | base64 -d", "planted")
-    bench.cluster.apply(labelled)
-    bench.finish("planted")
-    found = " ".join(bench.leaks())
-    assert all(where in found for where in ("pods:", "log of planted:", str(bench.volume("planted") / "file"))), found
+    bench.make_volume("planted")
+    assert bench.leaks("planted") == []
+    bench.on_volume("plant", f"echo {encoded} > /data/file; base64 -d /data/file", "planted")
+    found = " ".join(bench.leaks("planted"))
+    assert all(where in found for where in ("pods: ", "log of plant, main: ", "volume of planted: file")), found
     bench.on_volume("clear-planted", "rm /data/file", "planted")
-    bench.cluster.kubectl("delete", "pod", "planted", "make-planted", bench.here)
+    bench.cluster.kubectl("delete", "pod", "plant", bench.here)
     bench.seen[:] = [text for text in bench.seen if encoded not in text and CANARY not in text]
-    assert bench.leaks() == []
+    assert bench.leaks("planted") == []
 
 
 def test_credentials_stand_in_the_secrets_that_attempts_read(bench: Bench) -> None:

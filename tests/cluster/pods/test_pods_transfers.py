@@ -9,20 +9,46 @@ import pytest
 
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.observation import PodPhase
+from datacube_flows.core.observe_pod import observe_pod
 from tests.cluster.pods.bench import report_of
 from tests.servers.stage import BUCKET, GIT_REPOSITORY, MODEL, PREFIX, TARGET
 from tests.support import tree
 
 if TYPE_CHECKING:
-    from tests.cluster.pods.bench import Bench
+    from tests.cluster.pods.bench import Bench, Document
     from tests.cluster.pods.observed import Observed
 
-pytestmark = pytest.mark.t3
+pytestmark = [pytest.mark.t3, pytest.mark.usefixtures("started")]
+
+SINGLE = {"huggingface-upload": "single-hu", "s3-upload": "single-s3"}
+"""Example -> a claim of its own, on which one file is to be uploaded."""
+
+
+@pytest.fixture(scope="module")
+def started(bench: Bench) -> str:
+    """Starts all that waits for nothing else, so that their claims are made at once; returns the revision to be had."""
+    revision = bench.stage.git.repositories[GIT_REPOSITORY].head("main")
+    bench.start(bench.document("git-download", "git"), "git-download")
+    bench.start(bench.document("huggingface-download", "hub"), "hub-download")
+    bench.start(bench.document("s3-download", "objects"), "s3-download")
+    bench.start(unauthorised(bench), "refused")
+    bench.make_volumes(dict.fromkeys(SINGLE.values(), ONE_FILE))
+    return revision
+
+
+ONE_FILE = "mkdir /data/weights && yes 'one file' | head -100 > /data/weights/one.bin"
+
+
+def unauthorised(bench: Bench) -> Document:
+    document = bench.document("huggingface-download", "refused")
+    document["spec"]["source"]["options"][0] = {"name": "token", "value": "hf_nobody"}
+    document["spec"]["source"]["options"][1]["value"] = TARGET
+    return document
 
 
 def test_git_pods_move_a_repository_down_and_commits_up(bench: Bench, observed: Observed) -> None:
     served = bench.stage.git.repositories[GIT_REPOSITORY]
-    pod = bench.finish(bench.start(bench.document("git-download", "git"), "git-download"))
+    pod = bench.finish("git-download")
     observed.check("git-download", pod)
     assert tree(bench.volume("git") / "dev/git/repo") == served.tree("main") != {}
     bench.on_volume("committer", COMMIT, "git")
@@ -40,7 +66,7 @@ git -c user.name=Ada -c user.email=ada@example.invalid commit --quiet -m 'Add no
 
 
 def test_hub_pods_move_a_model_down_and_up(bench: Bench) -> None:
-    seen = bench.run(bench.document("huggingface-download", "hub"), "hub-download")
+    seen = observe_pod(bench.finish("hub-download"))
     folder = bench.volume("hub") / "dev/hf/whisper-large-v3"
     assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
     assert tree(folder) == _hub_tree(bench, MODEL) != {}
@@ -52,7 +78,7 @@ def test_hub_pods_move_a_model_down_and_up(bench: Bench) -> None:
 
 def test_s3_pods_move_objects_down_up_and_in_sync(bench: Bench) -> None:
     store = bench.stage.store
-    seen = bench.run(bench.document("s3-download", "objects"), "s3-download")
+    seen = observe_pod(bench.finish("s3-download"))
     assert (seen.phase, report_of(seen).verified) == (PodPhase.SUCCEEDED, "checksum")
     assert tree(bench.volume("objects") / "dev/s3") == _bucket_tree(bench, PREFIX) != {}
     upload = bench.document("s3-upload", "objects")
@@ -67,11 +93,9 @@ def test_s3_pods_move_objects_down_up_and_in_sync(bench: Bench) -> None:
     assert tree(bench.volume("objects") / "dev/s3") == _bucket_tree(bench, PREFIX)
 
 
-@pytest.mark.parametrize("example", ["huggingface-upload", "s3-upload"])
+@pytest.mark.parametrize("example", SINGLE)
 def test_single_file_is_uploaded_when_the_sub_path_names_one(bench: Bench, example: str) -> None:
-    claim = f"single-{example[:2]}"
-    bench.make_volume(claim, "mkdir /data/weights && yes 'one file' | head -100 > /data/weights/one.bin")
-    document = bench.document(example, claim)
+    document = bench.document(example, SINGLE[example])
     document["spec"]["source"]["pvc"]["subPath"] = "weights/one.bin"
     options = document["spec"]["sink"]["options"]
     next(o for o in options if o["name"] in {"s3-uri", "path-in-repo"})["value"] = {
@@ -87,17 +111,14 @@ def test_single_file_is_uploaded_when_the_sub_path_names_one(bench: Bench, examp
 
 
 def test_second_download_moves_nothing_and_says_so(bench: Bench, observed: Observed) -> None:
-    document = bench.document("s3-download", "again")
+    document = bench.document("s3-download", "objects", sub_path="again")
     bench.run(document, "again-first")
     pod = bench.finish(bench.start(document, "again-second"))
     observed.check("up-to-date", pod)
 
 
 def test_wrong_token_is_refused_for_good(bench: Bench, observed: Observed) -> None:
-    document = bench.document("huggingface-download", "refused")
-    document["spec"]["source"]["options"][0] = {"name": "token", "value": "hf_nobody"}
-    document["spec"]["source"]["options"][1]["value"] = TARGET
-    pod = bench.finish(bench.start(document, "refused"))
+    pod = bench.finish("refused")
     observed.check("access-denied", pod)
     assert '"reason"' in pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
 
@@ -113,7 +134,7 @@ def _bucket_tree(bench: Bench, prefix: str) -> dict[str, str]:
     return {key[len(prefix) + 1 :]: hashlib.sha256(store.get(BUCKET, key)).hexdigest() for key in keys}
 
 
-def test_report_of_a_download_says_what_was_moved(bench: Bench) -> None:
-    report = report_of(bench.run(bench.document("git-download", "said"), "said"))
+def test_report_of_a_download_says_what_was_moved(bench: Bench, started: str) -> None:
+    report = report_of(observe_pod(bench.finish("git-download")))
     assert (report.reason, report.path) == (Reason.TRANSFER_COMPLETE, "dev/git/repo")
-    assert report.revision == bench.stage.git.repositories[GIT_REPOSITORY].head("main")
+    assert report.revision == started
