@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.engines.argo_accounts import render_accounts
 from datacube_operator.errors import AlreadyExists
-from datacube_operator.resource import ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
+from datacube_operator.resource import ROLE_BINDINGS, SERVICE_ACCOUNTS
 
 if TYPE_CHECKING:
     from datacube_flows.engines.argo_accounts import ArgoSettings
     from datacube_operator.client import Client
     from datacube_operator.clock import Clock
 
-_PLACES: Final = {"ServiceAccount": SERVICE_ACCOUNTS, "Role": ROLES, "RoleBinding": ROLE_BINDINGS}
+_PLACES: Final = {"ServiceAccount": SERVICE_ACCOUNTS, "RoleBinding": ROLE_BINDINGS}
 AGAIN_SECONDS: Final = 600.0
 """After so long they are made again where somebody removed them; one that is there is never changed."""
 
@@ -46,6 +46,12 @@ class Accounts:
             for body in render_accounts(namespace, self._settings):
                 await self._create(namespace, body)
             self._made[namespace] = self._clock.now()
+
+    def forget(self, namespace: str) -> None:
+        """Forgets a namespace that has no DataCube any more: it may be gone, and made anew without the accounts."""
+        self._made.pop(namespace, None)
+        if namespace in self._making and not self._making[namespace].locked():
+            del self._making[namespace]
 
     async def _create(self, namespace: str, body: dict[str, Any]) -> None:
         with suppress(AlreadyExists):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import ConditionType, Phase
 from datacube_flows.core.fold import FINAL_PHASES
 from datacube_operator.events import Words
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
     from datacube_flows.api.status import Condition, DataCubeStatus
     from datacube_flows.core.observation import Observation
 
+    Said = tuple[str, str]
+
 NORMAL: Final = "Normal"
 WARNING: Final = "Warning"
 MAX_NOTICES: Final = 5
+
+PASSES: Final = frozenset({Reason.SUSPENDED, Reason.PATH_BUSY, Reason.QUEUED, Reason.RATE_LIMITED})
+"""What is asked for, or passes by itself: said once and not as a warning, however its text changes."""
 
 
 def announce(before: DataCubeStatus, after: DataCubeStatus, seen: Observation) -> Iterator[Words]:
@@ -37,9 +43,14 @@ def announce(before: DataCubeStatus, after: DataCubeStatus, seen: Observation) -
     for attempt in failed:
         note = f"attempt {attempt.number} failed and is followed by another: {attempt.message or ''}"
         yield Words(WARNING, str(attempt.reason), note, "Retry")
-    if (reason := _waiting(after)) and reason != _waiting(before) and reason[0] not in {a.reason for a in failed}:
-        is_wish = after.phase is Phase.SUSPENDED
-        yield Words(NORMAL if is_wish else WARNING, reason[0], reason[1] or reason[0], "Wait")
+    if (reason := _waiting(after)) and _is_news(reason, _waiting(before), {a.reason for a in failed}):
+        yield Words(NORMAL if reason[0] in PASSES else WARNING, reason[0], reason[1] or reason[0], "Wait")
+
+
+def _is_news(now: Said, before: Said | None, told: set[str | None]) -> bool:
+    """Whether what is waited for is another thing than before, and was not told with an attempt's failure."""
+    is_same = before is not None and before[0] == now[0] and (before[1] == now[1] or now[0] in PASSES)
+    return not is_same and now[0] not in told
 
 
 def _end(status: DataCubeStatus) -> Words:
@@ -60,7 +71,7 @@ def _notices(seen: Observation) -> Iterator[Words]:
         yield Words(NORMAL, "Notice", notice, "Transfer")
 
 
-def _waiting(status: DataCubeStatus) -> tuple[str, str] | None:
+def _waiting(status: DataCubeStatus) -> Said | None:
     """Why nothing runs, or why what runs does not get on."""
     for kind in (ConditionType.INITIALIZED, ConditionType.COMPLETE):
         condition = _condition(status, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from datacube_flows.engines.argo import render_template, render_workflow, templa
 from datacube_flows.engines.argo_nodes import has_ended
 from datacube_flows.engines.argo_observe import is_stale, observe_run
 from datacube_flows.engines.argo_watchdog import RESULT_LABELS, TERMINATION, Watch, watchdog
-from datacube_operator.cube import BY_UID
+from datacube_operator.cube import BY_OWNER, BY_UID, uid_key
 from datacube_operator.engine import Found, NameTaken
 from datacube_operator.errors import AlreadyExists, Conflict, NotFound, TemporaryError
 from datacube_operator.logs import log
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from datacube_flows.engines.argo_accounts import ArgoSettings
     from datacube_operator.accounts import Accounts
     from datacube_operator.client import Client
+    from datacube_operator.clock import Clock
     from datacube_operator.informer import Informer
 
     Object = dict[str, Any]
@@ -37,6 +39,10 @@ RENDERED: Final = f"{labels.PREFIX}/rendered"
 """Annotation on a template: the hash of what was rendered, so that a newer operator or image is noticed."""
 
 GONE_SOON_SECONDS: Final = 1.0
+
+MADE_SECONDS: Final = 90.0
+"""So long may the cache lack a Workflow that was made; one that never came to be seen there was deleted at once."""
+
 RUN_LENGTH: Final = 8
 
 
@@ -50,6 +56,7 @@ class ArgoParts:
         templates: informer of its templates.
         pods: informer of pods that bear the operator's labels.
         accounts: has the service accounts of a namespace there.
+        clock: for how long is remembered what no cache shows yet.
         installation: what the installation decides about pods.
         settings: what it decides about Argo.
         url: address of Argo's server, for links; empty where it has none.
@@ -60,6 +67,7 @@ class ArgoParts:
     templates: Informer
     pods: Informer
     accounts: Accounts
+    clock: Clock
     installation: Installation
     settings: ArgoSettings
     url: str = ""
@@ -72,7 +80,7 @@ class ArgoEngine:
 
     def __init__(self, parts: ArgoParts) -> None:
         self._client, self._parts = parts.client, parts
-        self._made: dict[str, Object] = {}
+        self._made: dict[str, tuple[float, Object]] = {}
         self._stopped: dict[str, str] = {}
         parts.workflows.subscribe(self._notice)
 
@@ -97,16 +105,18 @@ class ArgoEngine:
         return {name: value for name, value in fields.items() if value}
 
     def find(self, plan: TransferPlan, run: str) -> Found:
-        """The Workflow of that name, and the pods that it owns."""
+        """The DataCube's Workflow of that name, and all pods that it owns, whatever template they were made from."""
         key = f"{plan.namespace}/{run}"
-        workflow = self._parts.workflows.store.get(key) or self._made.get(key)
-        pods = (p for p in self._parts.pods.store.find(BY_UID, plan.uid) if _label(p, WORKFLOW_LABEL) == run)
-        owner = workflow["metadata"]["uid"] if workflow else ""
+        workflow = self._known(key)
+        if workflow is None or plan.uid not in _owners(workflow):
+            pods = self._parts.pods.store.find(BY_UID, uid_key(plan.namespace, plan.uid))
+            return Found(pods=tuple(p for p in pods if _label(p, WORKFLOW_LABEL) == run))
+        uid = workflow["metadata"]["uid"]
         return Found(
             workflow,
-            tuple(p for p in pods if not owner or owner in _owners(p)),
-            is_open=workflow is not None and not has_ended(workflow),
-            is_going=workflow is not None and (_is_going(workflow) or self._stopped.get(key) == owner),
+            tuple(self._parts.pods.store.find(BY_OWNER, uid_key(plan.namespace, uid))),
+            is_open=not has_ended(workflow),
+            is_going=_is_going(workflow) or self._stopped.get(key) == uid,
         )
 
     def observe(self, plan: TransferPlan, found: Found, now: datetime) -> Observation:
@@ -146,7 +156,7 @@ class ArgoEngine:
             made = await self._adopt(plan, name)
         key = f"{plan.namespace}/{name}"
         if self._parts.workflows.store.get(key) is None:
-            self._made[key] = made
+            self._made[key] = self._parts.clock.now() + MADE_SECONDS, made
         return self.find(plan, name)
 
     async def stop(self, plan: TransferPlan, found: Found) -> None:
@@ -154,23 +164,30 @@ class ArgoEngine:
         if found.workflow is None or found.is_going:
             return
         name = found.workflow["metadata"]["name"]
-        self._stopped[f"{plan.namespace}/{name}"] = found.uid
+        key = f"{plan.namespace}/{name}"
         try:
             await self._client.delete(WORKFLOWS, plan.namespace, name, uid=found.uid)
         except (NotFound, Conflict):
             log.info("workflow was gone already", namespace=plan.namespace, workflow=name)
+        self._made.pop(key, None)
+        self._stopped[key] = found.uid
+
+    def forget(self, namespace: str) -> None:
+        """Forgets the accounts of a namespace."""
+        self._parts.accounts.forget(namespace)
 
     async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> None:
-        """Completes results whose report Argo waits for in vain, then ends the Workflow."""
-        if found.workflow is None:
+        """Completes results whose report Argo waits for in vain, then ends the Workflow; not one that is gone now."""
+        if found.workflow is None or found.is_going:
             return
         name = found.workflow["metadata"]["name"]
-        match watchdog(found.workflow, found.pods, now):
-            case Watch.REPORT:
-                await self._complete_results(plan.namespace, name)
-            case Watch.TERMINATE:
-                log.warning("workflow hangs and is ended", namespace=plan.namespace, workflow=name)
-                await self._client.patch(WORKFLOWS, plan.namespace, name, TERMINATION)
+        with suppress(NotFound):
+            match watchdog(found.workflow, found.pods, now):
+                case Watch.REPORT:
+                    await self._complete_results(plan.namespace, name)
+                case Watch.TERMINATE:
+                    log.warning("workflow hangs and is ended", namespace=plan.namespace, workflow=name)
+                    await self._client.patch(WORKFLOWS, plan.namespace, name, TERMINATION)
 
     async def _complete_results(self, namespace: str, workflow: str) -> None:
         page = await self._client.list(WORKFLOW_RESULTS, namespace, labels=f"{WORKFLOW_LABEL}={workflow}")
@@ -180,6 +197,14 @@ class ArgoEngine:
             log.warning("result of a pod was never reported", namespace=namespace, workflow=workflow)
             body = {"metadata": {"labels": RESULT_LABELS}}
             await self._client.patch(WORKFLOW_RESULTS, namespace, result["metadata"]["name"], body)
+
+    def _known(self, key: str) -> Object | None:
+        """The Workflow as the cache has it, or as it was made a moment ago."""
+        until, made = self._made.get(key, (0.0, None))
+        if made is not None and until <= self._parts.clock.now():
+            del self._made[key]
+            made = None
+        return self._parts.workflows.store.get(key) or made
 
     def _notice(self, key: str) -> None:
         """The cache shows a Workflow, or no longer: what was remembered in its place is not needed any more."""
@@ -215,10 +240,9 @@ class ArgoEngine:
         name = template["metadata"]["name"]
         if not _is_of_predecessor(template, plan):
             raise NameTaken(_taken("WorkflowTemplate", name))
-        try:
-            await self._client.delete(WORKFLOW_TEMPLATES, plan.namespace, name, uid=template["metadata"]["uid"])
-        except (NotFound, Conflict):
-            log.info("template was gone already", namespace=plan.namespace, template=name)
+        if not _is_going(template):
+            with suppress(NotFound, Conflict):
+                await self._client.delete(WORKFLOW_TEMPLATES, plan.namespace, name, uid=template["metadata"]["uid"])
         raise TemporaryError("the template of an earlier DataCube of this name is on its way out", GONE_SOON_SECONDS)
 
     async def _adopt(self, plan: TransferPlan, name: str) -> Object:
@@ -237,7 +261,10 @@ class ArgoEngine:
 
 
 def _taken(kind: str, name: str) -> str:
-    return f"there is a {kind} '{name}' that is not this DataCube's: delete it, or give the DataCube another name"
+    return (
+        f"there is a {kind} '{name}' that is not this DataCube's: delete it and set a new re-run annotation, "
+        "or give the DataCube another name"
+    )
 
 
 def _is_of_predecessor(obj: Object, plan: TransferPlan) -> bool:

@@ -19,7 +19,7 @@ def is_lost(claim: Mapping[str, Any] | None) -> bool:
 
 def lost_message(plan: TransferPlan) -> tuple[Reason, str]:
     """Why a run ends whose claim is lost."""
-    text = f"claim '{plan.claim.name}' has lost its volume: make a new claim, then run the DataCube again"
+    text = f"claim '{plan.claim.name}' has lost its volume: make a new claim, then set a new re-run annotation"
     return Reason.VOLUME_LOST, text
 
 

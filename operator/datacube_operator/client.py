@@ -201,10 +201,26 @@ class Client:
         return await self._write(_Request("PATCH", "patch", path, _MANAGED, body, f"application/{kind}+json"))
 
     async def delete(
-        self, resource: Resource, namespace: str | None, name: str, *, uid: str, propagation: str = "Background"
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str,
+        version: str = "",
+        propagation: str = "Background",
     ) -> None:
-        """Deletes the object of this uid, and no other that has taken its name (`Conflict`)."""
-        body = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
+        """Deletes the object of this uid, and no other that has taken its name (`Conflict`).
+
+        Args:
+            resource: what is deleted.
+            namespace: where.
+            name: of the object.
+            uid: of the object.
+            version: where given, the object is deleted only while it has this resourceVersion (else `Conflict`).
+            propagation: what becomes of what it owns.
+        """
+        body = {"propagationPolicy": propagation, "preconditions": _set({"uid": uid, "resourceVersion": version})}
         await self._write(_Request("DELETE", "delete", resource.path(namespace, name), body=body))
 
     async def _write(self, request: _Request) -> Object:

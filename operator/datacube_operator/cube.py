@@ -9,16 +9,17 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from datacube_flows.api.ends import EndType
-from datacube_flows.api.status import ConditionType, DataCubeStatus, Phase
+from datacube_flows.api.status import ConditionType, DataCubeStatus
 from datacube_flows.core import labels
 from datacube_flows.core.fold import FINAL_PHASES
 from datacube_flows.core.path_use import PathUse
-from datacube_operator.store import label_index, object_key
+from datacube_operator.store import object_key
 
 Object = dict[str, Any]
 
 BY_UID: Final = "uid"
 BY_CLAIM: Final = "claim"
+BY_OWNER: Final = "owner"
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,21 @@ class Cube:
 
     @property
     def is_active(self) -> bool:
-        """Whether a run was begun that has not ended and is not held."""
-        return bool(self.run) and not self.is_final and self.status.phase is not Phase.SUSPENDED
+        """Whether a run was begun that has not ended; of one that is held, the status names no run."""
+        return bool(self.run) and not self.is_final
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it is being deleted: it may stay for long, but begins nothing any more."""
+        return bool(self.document["metadata"].get("deletionTimestamp"))
 
     @property
     def waits_for(self) -> str:
-        """The reason that stands at Initialized while it is False; empty otherwise."""
-        found = next((c for c in self.status.conditions or () if c.type is ConditionType.INITIALIZED), None)
-        return (found.reason or "") if found and found.status == "False" else ""
+        """Why no run begins; empty where one is under way or has ended."""
+        if self.is_active or self.is_final:
+            return ""
+        said = {c.type: c.reason for c in self.status.conditions or () if c.status == "False" and c.reason}
+        return said.get(ConditionType.INITIALIZED) or said.get(ConditionType.COMPLETE) or ""
 
     @property
     def order(self) -> tuple[str, str]:
@@ -130,13 +138,28 @@ def claim_key(namespace: str, claim: str) -> str:
     return f"{namespace}/{claim}"
 
 
+def uid_key(namespace: str, uid: str) -> str:
+    """Returns what objects are found by that bear the uid of a DataCube, or of their owner; in one namespace alone.
+
+    Whoever may make pods in another namespace tells nothing about a DataCube (SECURITY S20).
+    """
+    return f"{namespace}/{uid}"
+
+
+def uid_keys(obj: Object) -> list[str]:
+    """The DataCube that an object bears the uid of."""
+    about = obj["metadata"]
+    uid = (about.get("labels") or {}).get(labels.UID)
+    return [uid_key(about["namespace"], uid)] if uid else []
+
+
 def _claim_index(document: Object) -> list[str]:
     use = path_use_of(document)
     return [claim_key(document["metadata"]["namespace"], use.claim)] if use else []
 
 
 def _uid_index(document: Object) -> list[str]:
-    return [document["metadata"]["uid"]]
+    return [uid_key(document["metadata"]["namespace"], document["metadata"]["uid"])]
 
 
 CUBE_INDEXES: Final = {BY_UID: _uid_index, BY_CLAIM: _claim_index}
@@ -147,8 +170,12 @@ def _pod_claim_index(pod: Object) -> list[str]:
     return [claim_key(pod["metadata"]["namespace"], use.claim)] if use else []
 
 
-POD_INDEXES: Final = {BY_UID: label_index(labels.UID), BY_CLAIM: _pod_claim_index}
-WORKFLOW_INDEXES: Final = {BY_UID: label_index(labels.UID)}
+def _owner_index(pod: Object) -> list[str]:
+    about = pod["metadata"]
+    return [uid_key(about["namespace"], owner["uid"]) for owner in about.get("ownerReferences") or ()]
+
+
+POD_INDEXES: Final = {BY_UID: uid_keys, BY_CLAIM: _pod_claim_index, BY_OWNER: _owner_index}
 
 
 def path_use_of_pod(pod: Mapping[str, Any]) -> PathUse | None:

@@ -88,5 +88,8 @@ class Engine(Protocol):
     async def stop(self, plan: TransferPlan, found: Found) -> None:
         """Ends a run and removes its objects, pods included."""
 
+    def forget(self, namespace: str) -> None:
+        """Forgets what was made in a namespace that has no DataCube any more."""
+
     async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> None:
         """Helps a run along that the engine leaves hanging."""

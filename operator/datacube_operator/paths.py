@@ -14,15 +14,23 @@ from datacube_flows.core.observe_pod import observe_pod
 from datacube_operator.cube import Cube, claim_key, path_use_of, path_use_of_pod
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from datacube_flows.core.path_use import PathUse
+
+
+def find_rivals(cube: Cube, use: PathUse, documents: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yields the other DataCubes whose paths overlap with what one uses; most of a claim's do not."""
+    for document in documents:
+        theirs = path_use_of(document)
+        if theirs is not None and theirs.cube != cube.name and use.conflicts_with(theirs):
+            yield document
 
 
 def find_blocker(
     cube: Cube,
     use: PathUse,
-    others: Iterable[Cube],
+    rivals: Iterable[Cube],
     pods: Iterable[Mapping[str, Any]],
     *,
     taken: Collection[str] = (),
@@ -32,16 +40,13 @@ def find_blocker(
     Args:
         cube: the one that is ready; it holds nothing yet.
         use: what it uses.
-        others: all DataCubes that name its claim.
+        rivals: see `find_rivals`.
         pods: all pods that mount its claim; one of its own is left from a run that was held, and may still write.
         taken: uids that took their path a moment ago, which their status may not show yet.
     """
-    for other in others:
-        theirs = path_use_of(other.document)
-        if other.uid == cube.uid or theirs is None or not use.conflicts_with(theirs):
-            continue
+    for other in rivals:
         if other.is_active or other.uid in taken or (_is_waiting(other) and other.order < cube.order):
-            return theirs
+            return path_use_of(other.document)
     for pod in pods:
         theirs = path_use_of_pod(pod)
         if theirs is not None and use.conflicts_with(theirs) and is_living(pod):
@@ -63,4 +68,5 @@ def claims_let_go(pod: Mapping[str, Any]) -> list[str]:
 
 def _is_waiting(cube: Cube) -> bool:
     """Whether it would run if its path were free, or has not been looked at yet."""
-    return not cube.is_suspended and (cube.status.phase is None or cube.waits_for == Reason.PATH_BUSY)
+    may_begin = not cube.is_suspended and not cube.is_going
+    return may_begin and (cube.status.phase is None or cube.waits_for == Reason.PATH_BUSY)

@@ -6,42 +6,40 @@ fold, write status. Each step finds out from the API what was done already, so i
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.core.fold import FINAL_PHASES, fold, initial_status
-from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
-from datacube_flows.core.plan import TransferPlan, make_plan
+from datacube_flows.api.status import Phase
+from datacube_flows.core.fold import initial_status
+from datacube_flows.core.observation import Observation, PodPhase
+from datacube_flows.core.plan import make_plan
 from datacube_flows.core.rules import validate
 from datacube_flows.errors import InvalidDataCube
-from datacube_operator.announce import announce
+from datacube_operator.case import Case
+from datacube_operator.chronicle import Chronicle, Outlets
 from datacube_operator.claims import claim_problem, is_lost, lost_message
 from datacube_operator.controller import Result
-from datacube_operator.cube import BY_CLAIM, BY_UID, Cube, claim_key
-from datacube_operator.engine import Engine, Found, NameTaken
+from datacube_operator.cube import BY_CLAIM, BY_UID, Cube, claim_key, uid_key
+from datacube_operator.engine import NameTaken
 from datacube_operator.errors import Conflict, Forbidden, Invalid, NotFound
-from datacube_operator.paths import find_blocker
-from datacube_operator.refusals import explain_refusal
+from datacube_operator.paths import find_blocker, find_rivals
+from datacube_operator.refusals import explain_refusal, is_of_ending_namespace
 from datacube_operator.resource import DATACUBES
 from datacube_operator.runs import Choice, Course, choose_run, newest_foreign
 from datacube_operator.status_book import CubeGone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
-    from datacube_flows.api.status import DataCubeStatus
-    from datacube_flows.core.path_use import PathUse
     from datacube_flows.core.plan import Policy
     from datacube_operator.client import Client
     from datacube_operator.clock import Clock
-    from datacube_operator.events import Recorder
+    from datacube_operator.engine import Engine, Found
     from datacube_operator.informer import Informer
-    from datacube_operator.metrics import Metrics
-    from datacube_operator.progress import ProgressReader
-    from datacube_operator.queue import Queue
+    from datacube_operator.path_queue import PathQueue
     from datacube_operator.status_book import StatusBook
 
     Object = dict[str, Any]
@@ -60,7 +58,6 @@ SETTLE_SECONDS: Final = 4.0
 """A pod that waits is no news before that: scheduler, volume and kubelet take a moment."""
 
 HELD: Final = "spec.suspend holds the transfer: set it to false to go on"
-STALLED: Final = "no byte has moved for five minutes: look at the store and the network"
 
 
 @dataclass(frozen=True)
@@ -70,48 +67,6 @@ class Caches:
     cubes: Informer
     claims: Informer
     pods: Informer
-
-
-@dataclass(frozen=True)
-class Outlets:
-    """Where is told what a reconcile finds, beside status.
-
-    Attributes:
-        queue: where keys of others go when a path gets free.
-        recorder: takes events.
-        progress: reads what running attempts print; None where nobody may.
-        metrics: counts runs and attempts.
-    """
-
-    queue: Queue
-    recorder: Recorder
-    progress: ProgressReader | None
-    metrics: Metrics
-
-
-@dataclass(frozen=True)
-class Case:
-    """A DataCube, what its document asks for, and who does it."""
-
-    cube: Cube
-    plan: TransferPlan
-    engine: Engine
-
-    def of(self, cube: Cube) -> Case:
-        """The same with a later status."""
-        return replace(self, cube=cube)
-
-    def as_run(self, run: str) -> Case:
-        """The same for a run that was begun, whatever the annotation says by now."""
-        return replace(self, plan=self.plan.model_copy(update={"run_id": run.rpartition("-")[2]}))
-
-    def find(self, run: str) -> Found:
-        """What there is of a run."""
-        return self.engine.find(self.plan, run)
-
-    def described(self, run: str = "", uid: str = "") -> dict[str, str]:
-        """Fields of `status.workflow`."""
-        return self.engine.workflow_status(self.plan, run, uid)
 
 
 class Reconciler:
@@ -124,6 +79,7 @@ class Reconciler:
         engines: name -> engine; the first one runs documents that name none.
         policy: what documents may ask for.
         outlets: see there.
+        paths: who waits for a path.
         clock: tells the time that goes into status.
     """
 
@@ -136,23 +92,31 @@ class Reconciler:
         engines: Mapping[str, Engine],
         policy: Policy,
         outlets: Outlets,
+        paths: PathQueue,
         clock: Clock,
     ) -> None:
         self._client, self._caches, self._book = client, caches, book
-        self._engines, self._policy, self._outlets, self._clock = engines, policy, outlets, clock
-        self._known: dict[str, tuple[str, list[str]]] = {}
+        self._engines, self._policy, self._paths, self._clock = engines, policy, paths, clock
+        self._chronicle = Chronicle(book, outlets, clock)
+        self._known: dict[str, Cube] = {}
+        self._in_namespace: Counter[str] = Counter()
 
     async def reconcile(self, key: str) -> Result:
         """Does what is due for one DataCube, and says when to come again at the latest."""
         document = self._caches.cubes.store.get(key)
-        if document is None or document["metadata"].get("deletionTimestamp"):
-            return self._forget(key)
+        known = self._known.get(key)
+        if known is not None and (document is None or document["metadata"]["uid"] != known.uid):
+            self._forget(known)
+        if document is None:
+            return Result()
         cube = self._book.read(document)
-        self._known[key] = cube.uid, self._caches.cubes.store.values_of(BY_CLAIM, document)
+        self._remember(cube)
+        if cube.is_going:
+            return self._leave(cube)
         try:
             return await self._advance(cube)
         except InvalidDataCube as error:
-            return await self._refuse(cube, error)
+            return await self._refuse(self._book.read(document), error)
         except CubeGone:
             return Result(GOING_SECONDS)  # the watch will have said so by then
 
@@ -161,17 +125,13 @@ class Reconciler:
         checked = validate(cube.document, env_policy=self._policy.env_policy, allowed_schemes=schemes)
         plan = make_plan(checked, self._policy)
         name: str = plan.engine or next(iter(self._engines))
-        if name not in self._engines:
-            text = f"this operator does not run engine '{name}': leave executor.engine out, or have it switched on"
-            return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, text), {}, WAIT_SECONDS)
-        case = Case(cube, plan, self._engines[name])
-        try:
+        if name in self._engines:
+            case = Case(cube, plan, self._engines[name])
             return await self._take_course(case, self._choose(case))
-        except NameTaken as error:
-            return await self._end(case, (Reason.NAME_CONFLICT, str(error)))
-        except (Forbidden, Invalid) as error:
-            described = case.described(cube.run if cube.is_active else "", cube.run_uid)
-            return await self._wait(cube, explain_refusal(error), described, LOOK_AGAIN_SECONDS)
+        if cube.is_final:
+            return await self._rest(cube)
+        text = f"this operator does not run engine '{name}': leave executor.engine out, or have it switched on"
+        return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, text), {}, WAIT_SECONDS)
 
     async def _take_course(self, case: Case, choice: Choice) -> Result:
         match choice.course:
@@ -190,14 +150,14 @@ class Reconciler:
             case.cube,
             wanted,
             is_own=lambda run: case.engine.is_own_run(case.plan, run),
-            foreign=newest_foreign(self._caches.pods.store.find(BY_UID, case.cube.uid)),
+            foreign=newest_foreign(self._caches.pods.store.find(BY_UID, uid_key(case.cube.namespace, case.cube.uid))),
             has_wanted=case.find(wanted).workflow is not None,
         )
 
     async def _rest(self, cube: Cube, case: Case | None = None) -> Result:
         """A run has ended: sees that its engine lets go of it, and removes the DataCube when its time has come."""
-        if self._outlets.progress is not None:
-            self._outlets.progress.forget(cube.key)
+        self._chronicle.let_logs_be(cube.key)
+        cube = await self._chronicle.confirm(cube)
         again = []
         if case is not None and (found := case.find(cube.run)).is_open:
             await case.engine.watch_over(case.plan, found, self._clock.utc())
@@ -206,10 +166,19 @@ class Reconciler:
             due = cube.status.completion_time + timedelta(seconds=cube.ttl_seconds)
             again.append((due - self._clock.utc()).total_seconds())
             if again[-1] <= 0:
-                with suppress(NotFound, Conflict):
-                    await self._client.delete(DATACUBES, cube.namespace, cube.name, uid=cube.uid)
-                return Result()
+                return await self._remove(cube)
         return Result(min(again, default=None))
+
+    async def _remove(self, cube: Cube) -> Result:
+        """Deletes a DataCube whose time is over, unless it has changed meanwhile: it may be asked to run again."""
+        version = self._book.latest(cube)
+        try:
+            await self._client.delete(DATACUBES, cube.namespace, cube.name, uid=cube.uid, version=version)
+        except NotFound:
+            return Result()
+        except Conflict:
+            return Result(GOING_SECONDS)
+        return Result()
 
     async def _hold(self, case: Case, run: str) -> Result:
         """Says that the run is held, then ends what there is of it; its template stays for others to run."""
@@ -217,12 +186,12 @@ class Reconciler:
         if cube.is_active:
             case = case.as_run(run)
             seen = case.engine.observe(case.plan, found, self._clock.utc())
-            if fold(cube.status, seen, self._clock.utc()).phase in FINAL_PHASES:
+            if self._chronicle.fold(cube, seen).is_final:
                 return await self._conclude(case, run, found, seen)
         elif missing := case.engine.unavailable():
             return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, missing), {}, LOOK_AGAIN_SECONDS)
-        else:
-            await case.engine.prepare(case.plan)
+        elif refused := await self._refusal_of(case, "", case.engine.prepare(case.plan)):
+            return refused
         held = await self._let_go(case, (Reason.SUSPENDED, HELD))
         await case.engine.stop(case.plan, found)
         self._wake_others(held)
@@ -235,22 +204,32 @@ class Reconciler:
             return Result(GOING_SECONDS)
         if missing := case.engine.unavailable():
             return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, missing), {}, LOOK_AGAIN_SECONDS)
-        claim = self._caches.claims.store.get(claim_key(cube.namespace, plan.claim.name))
+        claim = self._claim_of(case)
         if is_lost(claim):
             return await self._end(case, lost_message(plan))
         if problem := claim_problem(plan, claim):
             return await self._wait(cube, problem, case.described(), WAIT_SECONDS)
-        if blocker := self._find_blocker(case):
-            return await self._wait(cube, (Reason.PATH_BUSY, f"waits for {blocker}"), case.described(), PATH_SECONDS)
+        if busy := self._busy(case):
+            return await self._wait(cube, (Reason.PATH_BUSY, busy), case.described(), PATH_SECONDS)
         with self._book.take(cube):
-            taken = await self._write(cube, self._fresh(cube), Observation(workflow=case.described(run)))
+            begun = Observation(workflow=case.described(run))
+            taken = await self._chronicle.write(cube, self._chronicle.fresh(cube), begun)
         return await self._follow(case.of(taken), run)
 
-    def _find_blocker(self, case: Case) -> PathUse | None:
-        at = claim_key(case.cube.namespace, case.plan.claim.name)
-        others = [self._book.read(document) for document in self._caches.cubes.store.find(BY_CLAIM, at)]
+    def _claim_of(self, case: Case) -> Object | None:
+        return self._caches.claims.store.get(claim_key(case.cube.namespace, case.plan.claim.name))
+
+    def _busy(self, case: Case) -> str:
+        """Whom a run has to wait for, and has it looked at when that one goes; empty where its path is free."""
+        cube, use = case.cube, case.plan.path_use
+        at = claim_key(cube.namespace, use.claim)
+        rivals = find_rivals(cube, use, self._caches.cubes.store.find(BY_CLAIM, at))
         pods = self._caches.pods.store.find(BY_CLAIM, at)
-        return find_blocker(case.cube, case.plan.path_use, others, pods, taken=self._book.taking)
+        blocker = find_blocker(cube, use, map(self._book.read, rivals), pods, taken=self._book.taking)
+        if blocker is None:
+            return ""
+        self._paths.wait(at, cube.key)
+        return "waits for the end of its pods of before" if blocker.cube == cube.name else f"waits for {blocker}"
 
     async def _follow(self, case: Case, run: str, *, is_foreign: bool = False) -> Result:
         """Brings the status to where a run stands; begins one that was taken up and is not there."""
@@ -269,18 +248,35 @@ class Reconciler:
             await self._let_go(case, (Reason.QUEUED, "the engine ran an older template: the run is made again"))
             await case.engine.stop(case.plan, found)
             return Result(GOING_SECONDS)
+        elif seen.waiting is not None and is_lost(self._claim_of(case)):
+            await case.engine.stop(case.plan, found)  # its pod would wait for ever
+            seen = replace(seen, ended=lost_message(case.plan))
         return await self._conclude(case, run, found, seen)
 
     async def _submit(self, case: Case, run: str) -> Result:
         """Begins the run that the status has taken up."""
-        cube, plan = case.cube, case.plan
         if missing := case.engine.unavailable():
             said = (Reason.ENGINE_UNAVAILABLE, missing)
-            return await self._wait(cube, said, case.described(run), LOOK_AGAIN_SECONDS)
-        claim = self._caches.claims.store.get(claim_key(cube.namespace, plan.claim.name))
-        await case.engine.prepare(plan)
-        await case.engine.submit(plan, claim_exists=claim is not None)
-        return Result(SETTLE_SECONDS)
+            return await self._wait(case.cube, said, case.described(run), LOOK_AGAIN_SECONDS)
+        return await self._refusal_of(case, run, self._begin(case)) or Result(SETTLE_SECONDS)
+
+    async def _begin(self, case: Case) -> None:
+        claim = self._claim_of(case)
+        await case.engine.prepare(case.plan)
+        await case.engine.submit(case.plan, claim_exists=claim is not None)
+
+    async def _refusal_of(self, case: Case, run: str, making: Awaitable[None]) -> Result | None:
+        """Has made what a run needs; where that is refused, says so, and returns when to try again."""
+        try:
+            await making
+        except NameTaken as error:
+            return await self._end(case, (Reason.NAME_CONFLICT, str(error)))
+        except (Forbidden, Invalid) as error:
+            if is_of_ending_namespace(error):
+                return Result(WAIT_SECONDS)
+            said = explain_refusal(error, case.plan)
+            return await self._wait(case.cube, said, case.described(run), LOOK_AGAIN_SECONDS)
+        return None
 
     async def _look_for_lost(self, case: Case, run: str, found: Found, seen: Observation) -> Observation:
         """A run that was there and is in no cache: the API server has it yet, or somebody has deleted it."""
@@ -309,123 +305,84 @@ class Reconciler:
     async def _conclude(self, case: Case, run: str, found: Found, seen: Observation) -> Result:
         """Folds what was seen, writes it, and says when to look again."""
         cube, now = case.cube, self._clock.utc()
-        is_settling = seen.waiting is not None and found.workflow is not None and _age(found, now) < SETTLE_SECONDS
+        is_settling = seen.waiting is not None and found.workflow is not None and _is_new(found, now)
         if is_settling:
             seen = replace(seen, waiting=None)
-        seen = replace(self._with_progress(cube, seen), workflow=case.described(run, found.uid or cube.run_uid))
-        after = await self._write(cube, cube.status, seen)
+        told = self._chronicle.with_progress(cube, seen)
+        described = case.described(run, found.uid or cube.run_uid)
+        after = await self._chronicle.write(cube, cube.status, replace(told, workflow=described))
         if after.is_final:
             return await self._finish(case, after)
         await case.engine.watch_over(case.plan, found, now)
         return Result(SETTLE_SECONDS if is_settling else LOOK_AGAIN_SECONDS)
 
-    def _with_progress(self, cube: Cube, seen: Observation) -> Observation:
-        """Has the running attempt's log read, and adds what it told of late."""
-        reader, last = self._outlets.progress, seen.attempts[-1] if seen.attempts else None
-        if reader is None:
-            return seen
-        if last is None or last.phase is not PodPhase.RUNNING or not last.uid:
-            reader.forget(cube.key)
-            return seen
-        reader.watch(cube.key, cube.namespace, last.pod, last.uid)
-        told = reader.latest(last.uid)
-        if told is None:
-            return seen
-        said = (Reason.STALLED, STALLED) if told.is_stalled else seen.said
-        said = (Reason.RATE_LIMITED, told.rate_limited) if told.rate_limited else said
-        return replace(seen, progress=told.counters or None, said=said)
-
     async def _finish(self, case: Case, cube: Cube) -> Result:
         """A run has ended: what waited for its path may go on."""
-        status = cube.status
-        reason = next((c.reason for c in status.conditions or () if c.status == "True" and c.reason), None)
-        size = (status.result and status.result.bytes) or 0
-        self._outlets.metrics.run_ended(case.plan.kind_name, Reason(reason or Reason.TRANSFER_COMPLETE), size)
+        self._chronicle.count_run(cube, case.plan.kind_name)
         self._wake_others(cube)
         return await self._rest(cube, case)
 
     async def _end(self, case: Case, why: tuple[Reason, str]) -> Result:
         """Ends a run that cannot begin."""
         cube, run = case.cube, case.engine.run_name(case.plan)
-        base = cube.status if cube.is_active else self._fresh(cube)
-        after = await self._write(cube, base, Observation(ended=why, workflow=case.described(run)))
-        return await self._finish(case, after)
+        ended = Observation(ended=why, workflow=case.described(run))
+        return await self._finish(case, await self._chronicle.write(cube, self._chronicle.fresh(cube), ended))
 
     async def _refuse(self, cube: Cube, error: InvalidDataCube) -> Result:
         """Ends what a document asks for that breaks rules; one whose run has ended already is left as it is."""
         if cube.is_final:
             return await self._rest(cube)
-        after = await self._write(cube, self._fresh(cube), Observation(ended=(Reason.INVALID_SPEC, str(error))))
+        ended = Observation(ended=(Reason.INVALID_SPEC, str(error)))
+        after = await self._chronicle.write(cube, self._chronicle.fresh(cube), ended)
         self._wake_others(after)
         return await self._rest(after)
 
     async def _wait(self, cube: Cube, why: tuple[Reason, str], described: dict[str, str], seconds: float) -> Result:
         """Says why nothing runs. A path that was taken stays taken: what is missing was there a moment ago."""
-        await self._write(cube, self._fresh(cube), Observation(waiting=why, workflow=described))
+        waiting = Observation(waiting=why, workflow=described)
+        await self._chronicle.write(cube, self._chronicle.fresh(cube), waiting)
         return Result(seconds)
 
     async def _let_go(self, case: Case, why: tuple[Reason, str]) -> Cube:
         """Writes that nothing of the run is there any more: its attempts do not count, its path is free."""
-        nothing = {"pod": None, "attempts": None, "progress": None}
-        base = self._fresh(case.cube).model_copy(update=nothing)
-        return await self._write(case.cube, base, Observation(waiting=why, workflow=case.described()))
+        self._chronicle.let_logs_be(case.cube.key)
+        nothing = {"phase": Phase.PENDING, "pod": None, "attempts": None, "progress": None}
+        base = self._chronicle.fresh(case.cube).model_copy(update=nothing)
+        return await self._chronicle.write(case.cube, base, Observation(waiting=why, workflow=case.described()))
 
-    def _fresh(self, cube: Cube) -> DataCubeStatus:
-        """What a run begins with: nothing of one that ended, all of one that waits."""
-        if cube.is_final or not cube.status.conditions:
-            return initial_status(self._clock.utc(), generation=cube.generation)
-        return cube.status
+    def _remember(self, cube: Cube) -> None:
+        if cube.key not in self._known:
+            self._in_namespace[cube.namespace] += 1
+        self._known[cube.key] = cube
 
-    async def _write(self, cube: Cube, base: DataCubeStatus, seen: Observation) -> Cube:
-        """Folds an observation into a status and has it written; tells people what is news."""
-        base = base if base.conditions else self._fresh(cube)
-        after = await self._book.write(cube, fold(base, seen, self._clock.utc()))
-        if after is not cube:
-            for words in announce(cube.status, after.status, seen):
-                self._outlets.recorder.record(cube.document, words)
-            self._count_attempts(cube.status, seen)
-        return after
+    def _forget(self, cube: Cube) -> None:
+        """A DataCube is gone."""
+        del self._known[cube.key]
+        self._in_namespace[cube.namespace] -= 1
+        if not self._in_namespace[cube.namespace]:
+            del self._in_namespace[cube.namespace]
+            for engine in self._engines.values():
+                engine.forget(cube.namespace)
+        self._book.forget(cube.uid)
+        self._leave(cube)
 
-    def _count_attempts(self, before: DataCubeStatus, seen: Observation) -> None:
-        known = {(a.number, a.pod) for a in before.attempts or () if a.finish_time}
-        for attempt in seen.attempts:
-            if attempt.finished and (attempt.number, attempt.pod) not in known:
-                self._outlets.metrics.attempt_ended(_reason_of(attempt))
-
-    def _forget(self, key: str) -> Result:
-        """A DataCube is gone: its path is free once its pods are."""
-        uid, claims = self._known.pop(key, ("", []))
-        self._book.forget(uid)
-        if self._outlets.progress is not None:
-            self._outlets.progress.forget(key)
-        for at in claims:
-            self.wake(at)
+    def _leave(self, cube: Cube) -> Result:
+        """A DataCube is going: nothing of it begins any more, and its path is free once its pods are gone."""
+        self._chronicle.let_logs_be(cube.key)
+        self._wake_others(cube)
         return Result()
 
     def _wake_others(self, cube: Cube) -> None:
         for at in self._caches.cubes.store.values_of(BY_CLAIM, cube.document):
-            self.wake(at)
-
-    def wake(self, at: str) -> None:
-        """Has everybody looked at who waits for a path on a claim."""
-        for document in self._caches.cubes.store.find(BY_CLAIM, at):
-            cube = self._book.read(document)
-            if cube.waits_for == Reason.PATH_BUSY:
-                self._outlets.queue.add(cube.key)
+            self._paths.wake(at)
 
 
 def _has_succeeded(seen: Observation) -> bool:
     return bool(seen.attempts) and seen.attempts[-1].phase is PodPhase.SUCCEEDED
 
 
-def _reason_of(attempt: AttemptSeen) -> Reason:
-    if attempt.phase is PodPhase.FAILED:
-        return attempt.failure[0]
-    return attempt.report.reason if attempt.report else Reason.TRANSFER_COMPLETE
-
-
-def _age(found: Found, now: datetime) -> float:
-    """Seconds since the workflow was made."""
+def _is_new(found: Found, now: datetime) -> bool:
+    """Whether the workflow was made a moment ago, on whichever clock."""
     assert found.workflow is not None  # noqa: S101 - who asks has one
     created = datetime.fromisoformat(found.workflow["metadata"]["creationTimestamp"])
-    return (now.astimezone(UTC) - created).total_seconds()
+    return abs((now.astimezone(UTC) - created).total_seconds()) < SETTLE_SECONDS

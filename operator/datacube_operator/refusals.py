@@ -5,23 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from datacube_flows.api.reasons import Reason
+from datacube_flows.transfers.redact import Redactor
 from datacube_operator.errors import Invalid
 
 if TYPE_CHECKING:
+    from datacube_flows.core.plan import TransferPlan
     from datacube_operator.errors import ApiError
 
 MAX_SAID: Final = 512
 
 
-def explain_refusal(error: ApiError) -> tuple[Reason, str]:
+def is_of_ending_namespace(error: ApiError) -> bool:
+    """Whether nothing more can be made since the whole namespace is being deleted, the DataCube with it."""
+    return "because it is being terminated" in error.message
+
+
+def explain_refusal(error: ApiError, plan: TransferPlan) -> tuple[Reason, str]:
     """Returns a waiting reason, and what to do: everything that refuses may be changed, and the run then begins.
 
     Args:
         error: of a request to create something.
+        plan: what was to run; the server quotes what it refuses, and of that no credential may be repeated.
     """
-    said = error.message[:MAX_SAID] or str(error)
+    said = _hide_values(plan)(error.message)[:MAX_SAID] or str(error)
     if "exceeded quota" in error.message:
         return Reason.QUOTA_EXCEEDED, f"a quota of the namespace is used up: raise it or free something: {said}"
     if isinstance(error, Invalid):
         return Reason.ENGINE_UNAVAILABLE, f"the engine's kinds do not take what is rendered, is it too old?: {said}"
     return Reason.ENGINE_UNAVAILABLE, f"the cluster refuses the operator an object of the run: {said}"
+
+
+def _hide_values(plan: TransferPlan) -> Redactor:
+    """Masks what an author wrote out in place of a reference to a Secret, and all that `executor.env` holds."""
+    names = {*plan.secret_env, *plan.user_env}
+    return Redactor(variable.value for variable in plan.env if variable.value and variable.name in names)

@@ -9,17 +9,19 @@ from datacube_flows.core import labels
 from datacube_flows.engines.argo_trim import trim_pod, trim_workflow
 from datacube_operator.accounts import Accounts
 from datacube_operator.argo_engine import ArgoEngine, ArgoParts
+from datacube_operator.chronicle import Outlets
 from datacube_operator.client import Client
 from datacube_operator.controller import Controller, Pace
-from datacube_operator.cube import BY_CLAIM, BY_UID, CUBE_INDEXES, POD_INDEXES, WORKFLOW_INDEXES, claim_key
+from datacube_operator.cube import BY_CLAIM, BY_UID, CUBE_INDEXES, POD_INDEXES, claim_key, uid_keys
 from datacube_operator.election import Election
 from datacube_operator.events import Recorder
 from datacube_operator.fence import Fence
 from datacube_operator.informer import Informer
+from datacube_operator.path_queue import PathQueue
 from datacube_operator.paths import claims_let_go
 from datacube_operator.progress import ProgressReader
 from datacube_operator.queue import Queue
-from datacube_operator.reconcile import Caches, Outlets, Reconciler
+from datacube_operator.reconcile import Caches, Reconciler
 from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOW_TEMPLATES, WORKFLOWS
 from datacube_operator.runtime import Runtime
 from datacube_operator.status_book import StatusBook
@@ -74,28 +76,29 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
     cubes = watching.of(DATACUBES, CUBE_INDEXES, trim_cube)
     claims = watching.of(CLAIMS, {}, trim_claim)
     pods = watching.of(PODS, POD_INDEXES, trim_pod, MANAGED)
-    workflows = watching.of(WORKFLOWS, WORKFLOW_INDEXES, trim_workflow, MANAGED)
-    templates = watching.of(WORKFLOW_TEMPLATES, WORKFLOW_INDEXES, trim_template, MANAGED)
+    workflows = watching.of(WORKFLOWS, {}, trim_workflow, MANAGED)
+    templates = watching.of(WORKFLOW_TEMPLATES, {}, trim_template, MANAGED)
     recorder = Recorder(client, settings.identity, clock)
     reader = ProgressReader(client, clock, metrics, queue.add) if settings.has_progress else None
     accounts = Accounts(client, clock, settings.argo, is_on=settings.has_accounts)
-    argo = ArgoEngine(
-        ArgoParts(client, workflows, templates, pods, accounts, settings.installation, settings.argo, settings.argo_url)
-    )
+    rendering = settings.installation, settings.argo, settings.argo_url
+    argo = ArgoEngine(ArgoParts(client, workflows, templates, pods, accounts, clock, *rendering))
+    paths = PathQueue(queue.add)
     reconciler = Reconciler(
         client,
         Caches(cubes, claims, pods),
         StatusBook(client),
         engines={argo.name: argo},
         policy=settings.policy,
-        outlets=Outlets(queue, recorder, reader, metrics),
+        outlets=Outlets(recorder, reader, metrics),
+        paths=paths,
         clock=clock,
     )
     cubes.subscribe(queue.add)
     claims.subscribe(queue.add, _to_cubes(cubes, BY_CLAIM, _claim_of))
-    for informer in (pods, workflows):
-        informer.subscribe(queue.add, _to_cubes(cubes, BY_UID, _uid_of))
-    pods.subscribe(reconciler.wake, claims_let_go)
+    for informer in (pods, workflows, templates):
+        informer.subscribe(queue.add, _to_cubes(cubes, BY_UID, uid_keys))
+    pods.subscribe(paths.wake, claims_let_go)
     controller = Controller(
         "datacubes",
         queue,
@@ -127,11 +130,6 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
 def _to_cubes(cubes: Informer, index: str, values: Callable[[Object], Iterable[str]]) -> Route:
     """Finds the DataCubes that an object of another kind is about."""
     return lambda obj: [object_key(cube) for value in values(obj) for cube in cubes.store.find(index, value)]
-
-
-def _uid_of(obj: Object) -> list[str]:
-    uid = (obj["metadata"].get("labels") or {}).get(labels.UID)
-    return [uid] if uid else []
 
 
 def _claim_of(claim: Object) -> list[str]:

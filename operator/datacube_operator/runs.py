@@ -89,10 +89,8 @@ def _is_news(cube: Cube, foreign: ForeignRun) -> bool:
 
 
 def _asks_again(cube: Cube, wanted: str, *, is_own: Callable[[str], bool], has_wanted: bool) -> bool:
-    """Whether the annotation asks for another run than the one that ended."""
-    if is_own(cube.run):
-        return cube.run != wanted
-    return bool(cube.rerun) and not has_wanted
+    """Whether the annotation asks for another run than the one that ended; one that was taken away asks for nothing."""
+    return bool(cube.rerun) and (cube.run != wanted if is_own(cube.run) else not has_wanted)
 
 
 def newest_foreign(pods: Iterable[Mapping[str, Any]]) -> ForeignRun | None:

@@ -65,13 +65,14 @@ class StatusBook:
         Raises:
             CubeGone: it is gone, or no longer what this was decided from.
         """
-        status = status.model_copy(update={"observed_generation": cube.generation or None})
+        generation = max(cube.generation, cube.status.observed_generation or 0)  # a cache may be behind
+        status = status.model_copy(update={"observed_generation": generation or None})
         wire = status.to_wire()
         if wire == cube.status.to_wire():
             return cube
         metadata = {"namespace": cube.namespace, "name": cube.name, "uid": cube.uid}
         if cube.uid in self._taking:
-            metadata["resourceVersion"] = str(self._latest(cube))
+            metadata["resourceVersion"] = self.latest(cube)
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": wire}
         try:
             answer = await self._client.apply(DATACUBES, cube.namespace, body, subresource="status")
@@ -93,10 +94,10 @@ class StatusBook:
         """Forgets a DataCube that is gone."""
         self._written.pop(uid, None)
 
-    def _latest(self, cube: Cube) -> int:
-        """The newest version that is known of it."""
+    def latest(self, cube: Cube) -> str:
+        """Returns the newest resourceVersion that is known of a DataCube."""
         written = self._written.get(cube.uid)
-        return max(_version(cube.document), written.version if written else 0)
+        return str(max(_version(cube.document), written.version if written else 0))
 
 
 def _version(document: Object) -> int:
