@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Servers and tests share two cores with nobody; files stay together, so that each server starts once a worker.
 WORKERS ?= 2
 
-.PHONY: help install demo test cluster test-cluster cluster-down check fmt generate lock clean
+.PHONY: help install demo test cluster test-cluster bench cluster-down check fmt generate lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -39,6 +39,9 @@ cluster: install ## Have a whole Kubernetes cluster on this machine, and say how
 
 test-cluster: install ## Run the tests that need a cluster, in yours (KUBECONFIG) or in that of `make cluster`
 	@$(BIN)/python -m tests.cluster test
+
+bench: install ## Measure the operator beside its peers, and say which wishes are missed (brings a cluster up)
+	@$(BIN)/python -m tests.benchmarks
 
 cluster-down: install ## End the cluster, and look that nothing of it remains
 	@$(BIN)/python -m tests.cluster down

@@ -12,7 +12,7 @@ import json
 import re
 import ssl
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -149,8 +149,9 @@ class ApiProxy:
                 return web.Response()
             sent = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP}
             response = web.StreamResponse(status=answer.status, headers=sent)
-            await response.prepare(request)
-            await self._copy(answer, response, is_watch="watch=true" in request.raw_path)
+            with suppress(ConnectionError):  # the client may have gone, as one that is killed has
+                await response.prepare(request)
+                await self._copy(answer, response, is_watch="watch=true" in request.raw_path)
             return response
 
     async def _copy(self, answer: aiohttp.ClientResponse, response: web.StreamResponse, *, is_watch: bool) -> None:
