@@ -43,12 +43,6 @@ class Scene:
         """The workflow's phase; "" where Argo has not taken it up."""
         return str(((self.workflow or {}).get("status") or {}).get("phase") or "")
 
-    def tell(self) -> str:
-        """Returns how it stands, for a person."""
-        status = (self.workflow or {}).get("status") or {}
-        nodes = [(n["displayName"], n.get("phase"), n.get("message")) for n in status.get("nodes", {}).values()]
-        return f"{self.observe()} of {self.phase or 'no workflow'}, nodes {nodes}"
-
     def to_json(self) -> Document:
         """Returns the scene as it is written down."""
         return {

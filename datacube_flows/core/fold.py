@@ -179,7 +179,7 @@ def _attempt(seen: AttemptSeen, known: AttemptStatus | None) -> AttemptStatus:
     return AttemptStatus(
         number=seen.number,
         pod=seen.pod or None,
-        start_time=seen.started or (known.start_time if known else None),
+        start_time=seen.started or (known.start_time if known and not seen.uid else None),
         finish_time=seen.finished,
         reason=reason,
         exit_code=seen.exit_code,

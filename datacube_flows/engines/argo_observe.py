@@ -144,11 +144,20 @@ def _attempts(workflow: Object | None, nodes: Iterable[Node], pods: Iterable[Pod
 
 
 def _will_retry(run: _Run) -> bool:
-    """Whether Argo follows the last attempt with another, as the template's `retryStrategy` has it."""
+    """Whether Argo follows the last attempt with another, as the template's `retryStrategy` has it, or may do so."""
     last = run.last
-    if last is None or last.phase is not PodPhase.FAILED or is_permanent(last):
+    if last is None or last.phase is not PodPhase.FAILED or has_ended(run.workflow) or _shutdown(run.workflow):
         return False
-    return last.number < run.plan.attempts and not has_ended(run.workflow) and not _shutdown(run.workflow)
+    return _is_undecided(run, last) or (last.number < run.plan.attempts and not is_permanent(last))
+
+
+def _is_undecided(run: _Run, last: AttemptSeen) -> bool:
+    """Whether Argo may yet make a failed attempt's pod anew: it does where it finds none before it saw that one run.
+
+    A deleted pod may be gone by then; such an attempt is the same once more, and spends no retry.
+    """
+    is_going = any(seen is last and text_at(pod, "metadata", "deletionTimestamp") for seen, pod in run.transfers)
+    return is_going and not any(n.is_attempt and n.number == last.number and n.has_ended for n in run.nodes)
 
 
 def is_permanent(seen: AttemptSeen) -> bool:
@@ -238,7 +247,8 @@ def _said(run: _Run) -> Said | None:
     text = f"attempt {failed.number} of {run.plan.attempts} failed"
     if failed is run.last and _seconds_since(failed.finished, run.now) > _pause(failed.number) + LATE_SECONDS:
         return Reason.ENGINE_UNRESPONSIVE, f"{text} ({reason}), and Argo does not start the next: {LOOK}"
-    return reason, f"{text}, the next one follows: {message}"
+    follows = "the next one follows" if failed.number < run.plan.attempts else "Argo may make its pod anew"
+    return reason, f"{text}, {follows}: {message}"
 
 
 def _silence(run: _Run) -> Said | None:

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from datacube_flows.api.reasons import Reason
 from datacube_flows.core.observation import PodPhase
 from datacube_flows.core.plan import TransferPlan
 from datacube_flows.engines.argo import render_template, render_workflow, workflow_name
 from datacube_flows.engines.argo_accounts import DEFAULTS
 from tests.argo_scenes import FOLDER, Scene, scene_from
+from tests.cluster.argo_watched import watched
 from tests.cluster.errors import ClusterError
 from tests.cluster.pods.observed import mask, without_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from tests.cluster.argo_watched import Watched
     from tests.cluster.pods.bench import Bench
 
 SECONDS = 240.0
-POLL_SECONDS = 0.5
 NOT_READ = ("managedFields", "storedWorkflowTemplateSpec", "storedTemplates", "env", "artifactRepositoryRef")
 
 Document = dict[str, Any]
@@ -67,24 +67,28 @@ class Recorder:
 
     def play(self, *runs: Run) -> dict[str, Scene]:
         """Submits runs, and follows them at the same time; returns what was seen, masked, by case."""
-        self.bench.cluster.apply(*(run.template for run in runs if run.template), *(run.workflow for run in runs))
         seen: dict[str, Scene] = {}
         steps = {run.plan.name: list(run.script) for run in runs}
         end = time.monotonic() + SECONDS
-        while any(steps.values()):
-            workflows, pods = self._objects("workflows"), self._objects("pods")
-            for run in runs:
-                scene = _scene(run.plan, workflows, pods)
-                while steps[run.plan.name] and self._play(steps[run.plan.name][0], scene, seen):
-                    steps[run.plan.name].pop(0)
-            if time.monotonic() > end:
-                left = {run.plan.name: _scene(run.plan, workflows, pods) for run in runs if steps[run.plan.name]}
-                raise ClusterError(f"after {SECONDS:.0f} s: " + "\n".join(f"{n}: {s.tell()}" for n, s in left.items()))
-            time.sleep(POLL_SECONDS)
+        with watched(self.bench.cluster, self.bench.namespace) as now:
+            self.bench.cluster.apply(*(run.template for run in runs if run.template), *(run.workflow for run in runs))
+            while any(steps.values()):
+                left = end - time.monotonic()
+                if left <= 0 or not now.take(left):
+                    missing = [step[0] for script in steps.values() for step in script if isinstance(step, tuple)]
+                    raise ClusterError(f"in {SECONDS:.0f} s these moments did not come: {missing}")
+                for run in runs:
+                    self._advance(steps[run.plan.name], _scene(run.plan, now), seen)
         return seen
+
+    def _advance(self, steps: list[Step], scene: Scene, seen: dict[str, Scene]) -> None:
+        while steps and self._play(steps[0], scene, seen):
+            steps.pop(0)
 
     def _play(self, step: Step, scene: Scene, seen: dict[str, Scene]) -> bool:
         """Plays a step: an action is done at once, a scene is waited for; whether it is over."""
+        if scene.workflow is None:
+            return False
         if not isinstance(step, tuple):
             step(self, scene)
             return True
@@ -96,10 +100,6 @@ class Recorder:
             FOLDER.mkdir(exist_ok=True)
             (FOLDER / f"{case}.json").write_text(json.dumps(seen[case].to_json(), indent=1, sort_keys=True) + "\n")
         return True
-
-    def _objects(self, kind: str) -> list[Document]:
-        found: list[Document] = self.bench.cluster.get(kind, self.bench.here)["items"]
-        return found
 
     def terminate(self, scene: Scene) -> None:
         """Stops a workflow as Argo's client does for a person."""
@@ -116,7 +116,8 @@ class Recorder:
     def _masked(self, scene: Scene) -> Scene:
         """The scene with the same names each time; its pods still bear the hash of its plan."""
         written = scene.to_json()
-        shown = {name: _without_unread(without_noise(written[name])) for name in ("workflow", "pods")}
+        pods = [pod | {"status": without_noise(pod["status"])} for pod in written["pods"]]
+        shown = {"workflow": _without_unread(written["workflow"]), "pods": _without_unread(pods)}
         masked = mask(written | shown, self.bench)
         plan = TransferPlan.model_validate(masked["plan"])
         return scene_from(json.loads(json.dumps(masked).replace(scene.plan.hash, plan.hash)))
@@ -143,16 +144,16 @@ def ended(scene: Scene) -> bool:
     return scene.phase in ("Succeeded", "Failed", "Error")
 
 
-def waits(scene: Scene) -> bool:
-    """The run waits for something."""
-    return scene.observe().waiting is not None
+def waits(reason: Reason) -> Condition:
+    """The run waits for that reason; on the way there it may wait for others."""
+    return lambda scene: (scene.observe().waiting or ("",))[0] is reason
 
 
-def _scene(plan: TransferPlan, workflows: Iterable[Document], pods: Iterable[Document]) -> Scene:
+def _scene(plan: TransferPlan, now: Watched) -> Scene:
     name = workflow_name(plan)
+    pods = now.objects["pods"].values()
     own = [p for p in pods if p["metadata"].get("labels", {}).get("workflows.argoproj.io/workflow") == name]
-    workflow = next((w for w in workflows if w["metadata"]["name"] == name), None)
-    return Scene(plan, workflow, tuple(own), datetime.now(UTC))
+    return Scene(plan, now.objects["workflows"].get(name), tuple(own), datetime.now(UTC))
 
 
 def _last(scene: Scene) -> tuple[int, PodPhase] | None:

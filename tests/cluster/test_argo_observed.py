@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from datacube_flows.api.reasons import Reason
 from datacube_flows.engines.argo_accounts import DEFAULTS, render_accounts, render_cluster_roles
 from tests.argo_scenes import FOLDER, facts, read_scene
 from tests.cluster.argo import ensure_argo
@@ -80,7 +81,7 @@ def go_on(recorder: Recorder) -> Iterator[Run]:
     yield run("denied", denied(bench), ("denied-early", failed(1)), ("denied", ended))
     yield run(
         "deadline",
-        with_secret(bench, "silent", options={"backoffLimit": 1, "activeDeadlineSeconds": 20}),
+        with_secret(bench, "silent", options={"backoffLimit": 1, "activeDeadlineSeconds": 30}),
         ("deadline-first", failed(1)),
         ("deadline-backoff", backs_off),
         ("deadline", ended),
@@ -89,6 +90,7 @@ def go_on(recorder: Recorder) -> Iterator[Run]:
         "lost",
         with_secret(bench, "silent", options={"backoffLimit": 2}),
         ("running", running(1)),
+        ("running-noted", is_noted),
         Recorder.delete_pod,
         ("lost", failed(1)),
         ("lost-backoff", backs_off),
@@ -103,10 +105,18 @@ def wait_for_something(recorder: Recorder) -> Iterator[Run]:
     bench, run = ArgoBench(recorder.bench), recorder.make_run
     image = replace(recorder.bench.installation, image="datacube.test/none:1")
     bench.submit_foreign("locked", with_secret(bench, "silent"))
-    yield run("locked", with_secret(bench, "silent"), ("locked", waits))
-    yield run("suspended", with_secret(bench, "silent"), ("suspended", waits), spec={"suspend": True})
-    yield run("secret", with_secret(bench, "absent"), ("secret", waits))
-    yield run("image", with_secret(bench, "silent"), ("image", waits), installation=image)
+    yield run("locked", with_secret(bench, "silent"), ("locked", waits(Reason.QUEUED)))
+    yield run("suspended", with_secret(bench, "silent"), ("suspended", is_suspended), spec={"suspend": True})
+    lacks = waits(Reason.WAITING_FOR_SECRET)
+    yield run(
+        "secret",
+        with_secret(bench, "absent"),
+        ("secret", lacks),
+        Recorder.delete_pod,
+        ("secret-gone", has_no_pod),
+        ("secret-again", lacks),
+    )
+    yield run("image", with_secret(bench, "silent"), ("image", waits(Reason.IMAGE_PULL_ERROR)), installation=image)
 
 
 def cannot_run(recorder: Recorder) -> Iterator[Run]:
@@ -130,9 +140,13 @@ def quota_scenes(recorder: Recorder, silent: None) -> Iterator[dict[str, Scene]]
         there = replace(recorder, bench=replace(recorder.bench, namespace=namespace))
         there.bench.cluster.apply(*render_accounts(namespace), quota(namespace, pods="0"))
         held = with_secret(ArgoBench(there.bench), "silent")
-        seen = there.play(there.make_run("quota", held, ("quota", waits), raise_quota, ("quota-raised", has_pod)))
+        seen = there.play(
+            there.make_run(
+                "quota", held, ("quota", waits(Reason.QUOTA_EXCEEDED)), raise_quota, ("quota-raised", has_pod)
+            )
+        )
         making = there.bench.document("s3-download", MADE)
-        claim = there.make_run("claim-quota", making, ("claim-quota", waits), claim_exists=False)
+        claim = there.make_run("claim-quota", making, ("claim-quota", waits(Reason.QUOTA_EXCEEDED)), claim_exists=False)
         yield seen | there.play(claim)
 
 
@@ -148,7 +162,21 @@ def raise_quota(recorder: Recorder, scene: Scene) -> None:
 
 
 def has_pod(scene: Scene) -> bool:
-    return bool(scene.pods)
+    return scene.phase == "Running" and bool(scene.pods)
+
+
+def has_no_pod(scene: Scene) -> bool:
+    return not scene.pods
+
+
+def is_noted(scene: Scene) -> bool:
+    """Argo has seen the pod run; one that is gone before, it makes anew as the same attempt."""
+    nodes = (scene.workflow or {}).get("status", {}).get("nodes", {}).values()
+    return any(node["type"] == "Pod" and node.get("phase") == "Running" for node in nodes)
+
+
+def is_suspended(scene: Scene) -> bool:
+    return scene.phase == "Running" and bool(waits(Reason.SUSPENDED)(scene))
 
 
 def backs_off(scene: Scene) -> bool:

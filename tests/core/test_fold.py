@@ -163,6 +163,14 @@ def test_start_of_an_attempt_is_remembered_when_its_pod_is_gone() -> None:
     assert [a.start_time for a in status.attempts or ()] == [at(1).replace(microsecond=0)]
 
 
+def test_attempt_whose_pod_is_made_anew_starts_anew() -> None:
+    lost = AttemptSeen(1, "p-1", PodPhase.FAILED, "Error", uid="u", started=at(1), reason=Reason.POD_DELETED)
+    anew = AttemptSeen(1, "p-1", PodPhase.PENDING, "Pending", uid="v")
+    status = fold(initial_status(T0), Observation((lost,), will_retry=True), at(2))
+    (attempt,) = fold(status, Observation((anew,)), at(9)).attempts or ()
+    assert (attempt.start_time, attempt.reason) == (None, None)
+
+
 def test_failure_that_a_pod_told_is_remembered_when_the_pod_is_gone() -> None:
     evicted = AttemptSeen(1, "p-1", PodPhase.FAILED, "Error", uid="u", reason=Reason.EVICTED, message="drained")
     gone = AttemptSeen(1, "p-1", PodPhase.FAILED, "Error", reason=Reason.POD_DELETED, message="gone")

@@ -58,6 +58,7 @@ ROWS = {
     "success-early": MOVED,
     "success": MOVED,
     "running": goes_on(None, "", (1, None)),
+    "running-noted": goes_on(None, "", (1, None)),
     "denied-early": DENIED,
     "denied": DENIED,
     "deadline-first": goes_on(Reason.DEADLINE_EXCEEDED, "attempt 1 of 2 failed, the next one follows", LATE),
@@ -72,9 +73,11 @@ ROWS = {
     "locked": waits(Reason.QUEUED, "Mutex/datacube-locked"),
     "suspended": Row(Phase.SUSPENDED, Reason.SUSPENDED, "argo resume"),
     "secret": waits(Reason.WAITING_FOR_SECRET, 'secret "absent" not found', (1, None)),
+    "secret-gone": Row(Phase.PENDING, None),
+    "secret-again": waits(Reason.WAITING_FOR_SECRET, 'secret "absent" not found', (1, None)),
     "image": waits(Reason.IMAGE_PULL_ERROR, "datacube.test/none:1", (1, None)),
     "quota": waits(Reason.QUOTA_EXCEEDED, "exceeded quota: quota, requested: pods=1"),
-    "quota-raised": waits(Reason.WAITING_FOR_VOLUME, '"given" not found', (1, None)),
+    "quota-raised": Row(Phase.PENDING, None, "", ((1, None),)),
     "claim-quota": waits(Reason.QUOTA_EXCEEDED, "claim 'made' was not made"),
     "claim": fails(Reason.INVALID_SPEC, "must be greater than zero (change pvc.template)"),
     "template": fails(Reason.RETRIES_EXHAUSTED, '"datacube-template" not found'),
@@ -129,10 +132,15 @@ def test_run_is_stale_only_where_argo_knew_no_template(case: str) -> None:
 
 
 def test_pod_of_another_plan_is_of_an_old_template() -> None:
+    scene = changed("running")
+    workflow_of(scene)["metadata"]["labels"][labels.PLAN] = "123456789abc"
+    assert is_stale(scene.workflow, scene.pods, scene.plan)
+    assert not is_stale(scene.workflow, (), scene.plan)
+
+
+def test_run_of_an_operator_that_made_other_plans_is_not_stale() -> None:
     scene = read_scene("running")
-    later = scene.plan.model_copy(update={"retries": 7})
-    assert is_stale(scene.workflow, scene.pods, later)
-    assert not is_stale(scene.workflow, (), later)
+    assert not is_stale(scene.workflow, scene.pods, scene.plan.model_copy(update={"retries": 7}))
 
 
 def trimmed(scene: Scene) -> Scene:
@@ -165,7 +173,9 @@ def test_workflow_that_nobody_took_up_is_told_after_half_a_minute() -> None:
     del workflow["status"], workflow["spec"]["suspend"]
     made = replace(scene, workflow=workflow)
     assert told(made) == (Phase.PENDING, None)
-    assert told(replace(made, now=made.now + timedelta(seconds=90))) == (Phase.PENDING, Reason.ENGINE_UNAVAILABLE)
+    late, later = (replace(made, now=made.now + timedelta(seconds=s)) for s in (90, 900))
+    assert told(late) == (Phase.PENDING, Reason.ENGINE_UNAVAILABLE)
+    assert late.observe() == later.observe(), "what does not change is not written again"
 
 
 def test_workflow_that_argo_holds_back_is_queued() -> None:
@@ -216,6 +226,14 @@ def test_run_of_somebody_elses_workflow_is_told_by_its_pods() -> None:
     assert told(replace(read_scene("deadline"), workflow=None)) == (Phase.FAILED, Reason.RETRIES_EXHAUSTED)
 
 
+def test_nodes_of_somebody_elses_workflow_tell_nothing() -> None:
+    scene = changed("deadline")
+    workflow_of(scene)["metadata"]["labels"] = {}
+    first = replace(scene, pods=scene.pods[:1])
+    assert [a.number for a in first.observe().attempts] == [1]
+    assert told(first) == (Phase.FAILED, Reason.RETRIES_EXHAUSTED), "that workflow has ended all the same"
+
+
 def test_success_whose_pod_is_gone_is_told_by_the_workflow() -> None:
     scene = replace(read_scene("success"), pods=())
     result = fold(initial_status(scene.now), scene.observe(), scene.now).result
@@ -243,6 +261,27 @@ def test_pod_that_vanished_still_runs_until_argo_says_otherwise() -> None:
     assert scene.observe().attempts == ()
 
 
+def test_pod_that_outlives_its_workflow_keeps_no_run_alive() -> None:
+    """A pod on a lost node is shown as running for as long as nobody knows better."""
+    for case, attempt in (("deadline", Reason.DEADLINE_EXCEEDED), ("terminated", Reason.TRANSFER_ERROR)):
+        scene = read_scene(case)
+        last = scene.pods[-1]
+        last["status"] = read_scene("running").pods[0]["status"]
+        assert told(scene) == told(read_scene(case))
+        seen = scene.observe().attempts[-1]
+        assert (seen.pod, seen.failure[0], seen.started is None) == (last["metadata"]["name"], attempt, False)
+
+
+def test_last_attempt_whose_pod_is_being_deleted_is_argos_to_judge() -> None:
+    """Argo makes a pod anew that is gone before it saw it run, also where no retry is left."""
+    scene = changed("lost")
+    last = replace(scene, plan=scene.plan.model_copy(update={"retries": 0}))
+    assert told(last) == (Phase.RUNNING, Reason.POD_DELETED)
+    node = next(n for n in workflow_of(last)["status"]["nodes"].values() if n["type"] == "Pod")
+    node |= {"phase": "Error", "message": "pod deleted"}
+    assert told(last) == (Phase.FAILED, Reason.RETRIES_EXHAUSTED)
+
+
 def test_of_two_pods_of_one_attempt_the_newer_counts() -> None:
     scene = read_scene("running")
     (pod,) = scene.pods
@@ -255,7 +294,6 @@ def test_of_two_pods_of_one_attempt_the_newer_counts() -> None:
 
 def test_quota_is_not_told_of_a_pod_that_was_made_since() -> None:
     scene = read_scene("quota-raised")
-    scene.pods[0]["status"]["conditions"] = []
     assert scene.observe().waiting is None
     assert (replace(scene, pods=()).observe().waiting or ("",))[0] is Reason.QUOTA_EXCEEDED
 
@@ -266,6 +304,15 @@ def test_second_attempt_that_waits_is_told_of_a_running_run() -> None:
     pod["metadata"]["labels"][labels.ATTEMPT] = "2"
     scene = replace(first, pods=(*first.pods, pod))
     assert told(scene) == (Phase.RUNNING, Reason.WAITING_FOR_SECRET)
+
+
+def test_what_is_kept_of_a_pod_names_its_folder_of_its_claim() -> None:
+    (pod,) = read_scene("running").pods
+    spec = trim_pod(pod)["spec"]
+    (main,) = spec["containers"]
+    assert [v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"]] == ["given"]
+    assert [(m["name"], m["subPath"]) for m in main["volumeMounts"]] == [("data", "dev/s3")]
+    assert main["args"] == ["--sub-path=dev/s3"]
 
 
 JUNK = st.recursive(

@@ -15,7 +15,7 @@ from tests.argo_scenes import Scene, read_scene
 
 pytestmark = pytest.mark.t0
 
-QUIET = "deadline-backoff image locked lost provisioning quota running secret success-early suspended"
+QUIET = "deadline-backoff image locked provisioning quota running running-noted secret success-early suspended"
 
 
 def watch(scene: Scene, seconds: float) -> Watch:
@@ -48,8 +48,9 @@ def test_workflow_that_waits_for_a_result_is_helped_and_then_ended(case: str) ->
     assert watch(replace(scene, pods=()), 200) is Watch.REPORT
 
 
-def test_workflow_that_may_have_another_attempt_is_helped_and_not_ended() -> None:
-    assert watch(hanging("deadline-first"), 86400) is Watch.REPORT
+@pytest.mark.parametrize("case", ["deadline-first", "lost"])
+def test_workflow_that_may_have_another_attempt_is_helped_and_not_ended(case: str) -> None:
+    assert watch(hanging(case), 86400) is Watch.REPORT
 
 
 def test_result_of_a_pod_that_runs_is_waited_for() -> None:
