@@ -23,7 +23,7 @@ from datacube_operator.chronicle import Chronicle, Outlets
 from datacube_operator.claims import claim_problem, is_lost, lost_message
 from datacube_operator.controller import Result
 from datacube_operator.cube import BY_CLAIM, BY_UID, Cube, claim_key, uid_key
-from datacube_operator.engine import NameTaken
+from datacube_operator.engine import Found, NameTaken
 from datacube_operator.errors import Conflict, Forbidden, Invalid, NotFound
 from datacube_operator.paths import find_blocker, find_rivals
 from datacube_operator.refusals import explain_refusal, is_of_ending_namespace
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from datacube_flows.core.plan import Policy
     from datacube_operator.client import Client
     from datacube_operator.clock import Clock
-    from datacube_operator.engine import Engine, Found
+    from datacube_operator.engine import Engine
     from datacube_operator.informer import Informer
     from datacube_operator.path_queue import PathQueue
     from datacube_operator.status_book import StatusBook
