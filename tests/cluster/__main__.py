@@ -113,20 +113,15 @@ def status(places: Places, tier: str) -> int:
 def test(more: list[str]) -> int:
     """Runs the tests that need a cluster: in the user's own, else in one that is up or brought up."""
     places = _places("whole")
+    is_users = users_kubeconfig(os.environ, places) is not None
+    if is_users:
+        say(f"using the cluster of {find_cluster(os.environ).kubeconfig}")
     with held_turn(places.turn):
-        _have_cluster(places)
+        have, tier = (build, "api") if is_users else (up, "whole")
+        have(places, tier)
         build_argo(places.cache, os.environ)  # not while a test waits for it
         command = [*DIES_WITH_US, sys.executable, "-m", "pytest", "-m", "t2 or t3", *more]  # its turn ends with us
         return subprocess.run(command, cwd=ROOT, check=False).returncode
-
-
-def _have_cluster(places: Places) -> None:
-    """Has the cluster that the tests will find; says what is missing where it is a user's."""
-    if users_kubeconfig(os.environ, places) is None:
-        up(places, "whole")
-    else:
-        say(f"using the cluster of {find_cluster(os.environ).kubeconfig}")
-        build(places, "api")
 
 
 def build(places: Places, tier: str) -> int:

@@ -18,11 +18,11 @@ from datacube_flows.core.observe_pod import observe_pod
 from datacube_flows.core.plan import Policy, make_plan
 from datacube_flows.core.rules import validate
 from tests.canary import find_canary, has_canary
-from tests.cluster.cluster import BRIDGE_VARIABLE
 from tests.cluster.errors import ClusterError
 from tests.cluster.namespace import ENDED, made_namespace
 from tests.cluster.namespace import make_claim as make_small_claim
 from tests.cluster.pods.forward import LOOPBACK, forwarded
+from tests.cluster.pods.probe import find_node
 from tests.cluster.pods.reader import made_reader
 from tests.cluster.pods.volumes import copy_volumes
 from tests.servers.stage import start_stage
@@ -44,9 +44,6 @@ POLL_SECONDS = 0.2
 GRACE_SECONDS = 5
 CLAIMS = "persistentvolumeclaims"
 SEARCHED = ("pods", "events", CLAIMS, "configmaps")
-PROBE = "probe"
-PROBE_SECONDS = 110.0
-"""A user's node may have to pull the image first."""
 
 Document = dict[str, Any]
 
@@ -249,31 +246,7 @@ def made_bench(cluster: Cluster, image: str, folder: Path) -> Iterator[Bench]:
         policy = "Never" if cluster.node is not None else "IfNotPresent"
         installation = Installation(image=image, image_pull_policy=policy, allow_http=True, progress_seconds=0.5)
         bench = Bench(cluster, namespace, stage, installation, folder / "copies", reader)
-        yield bench if cluster.node is not None else replace(bench, node_name=probe(bench, ports[0]))
-
-
-def probe(bench: Bench, port: int) -> str:
-    """Returns the node on which a pod of the image reached a server of this machine.
-
-    Raises:
-        ClusterError: None did.
-    """
-    address = bench.cluster.bridge_address
-    pod = bench.script(PROBE, CONNECT.format(address=address, port=port), "none")
-    container = pod["spec"]["containers"][0]
-    pod["spec"]["volumes"] = [v for v in pod["spec"]["volumes"] if v["name"] != "data"]
-    container["volumeMounts"] = [m for m in container["volumeMounts"] if m["name"] != "data"]
-    bench.cluster.apply(pod)
-    ended = bench.finish(PROBE, PROBE_SECONDS)
-    if ended["status"]["phase"] != "Succeeded":
-        raise ClusterError(
-            f"pods do not reach this machine at {address}: is {BRIDGE_VARIABLE} right, and does a firewall let them? "
-            f"They say: {bench.log(PROBE)}"
-        )
-    return str(ended["spec"]["nodeName"])
-
-
-CONNECT = "exec 2>&1; python -c 'import socket; socket.create_connection((\"{address}\", {port}), 10).close()'"
+        yield bench if cluster.node is not None else replace(bench, node_name=find_node(bench, ports[0]))
 
 
 def _affinity(node_name: str) -> dict[str, Any]:

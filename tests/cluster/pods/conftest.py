@@ -65,4 +65,6 @@ def bench(cluster: Cluster, image_name: str, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def observed(bench: Bench) -> Observed:
     """Records or compares what the API shows."""
+    if RECORD in os.environ:
+        bench.cluster.own_node("what its API shows is compared, and not recorded")
     return Observed(bench, records=RECORD in os.environ)

@@ -9,10 +9,11 @@ import tarfile
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
+from datacube_flows.core.manifests import SCRATCH_FOLDER
 from tests.cluster.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tests.cluster.pods.bench import Bench
@@ -24,13 +25,6 @@ WAIT = "trap 'exit 0' TERM; sleep 600 & wait"
 FRESH = "--anchored --no-wildcards-match-slash --exclude='./*/lost+found'"
 """What a new file system holds is not what an attempt left."""
 
-TAR = f"""
-tar -C {PLACE} {FRESH} -cf /tmp/volumes.tar . || test $? = 1
-wc -c < /tmp/volumes.tar
-base64 -w0 /tmp/volumes.tar
-"""
-"""1 says that a file changed meanwhile. The length comes first: an answer may be cut off without an error."""
-
 
 def copy_volumes(bench: Bench, claims: Sequence[str]) -> dict[str, Path]:
     """Returns claim -> a folder with what is on its volume. Links are left out: no test reads through one."""
@@ -39,29 +33,47 @@ def copy_volumes(bench: Bench, claims: Sequence[str]) -> dict[str, Path]:
     bench.cluster.apply(pod)
     try:
         bench.wait(name, lambda pod: pod["status"].get("phase") == "Running")
-        text = bench.cluster.kubectl("exec", name, bench.here, "--", "sh", "-e", "-c", TAR)
+        text = bench.cluster.kubectl(
+            "exec", name, bench.here, "--", "sh", "-e", "-c", tar_script(PLACE, SCRATCH_FOLDER)
+        )
     finally:
         bench.cluster.kubectl("delete", "pod", name, bench.here, "--wait=false")
     for claim in claims:
         shutil.rmtree(bench.folder / claim, ignore_errors=True)
-    _unpack(text, bench.folder)
+    unpack(text, bench.folder)
     return {claim: bench.folder / claim for claim in claims}
 
 
 def reader_pod(bench: Bench, claims: Sequence[str]) -> dict[str, Any]:
     """Returns a pod that waits with the claims' volumes at hand, each in a folder of its claim's name."""
     pod = bench.script(f"reader-{secrets.token_hex(4)}", WAIT, claims[0])
-    spec = pod["spec"]
-    volumes = [{"name": f"volume-{n}", "persistentVolumeClaim": {"claimName": c}} for n, c in enumerate(claims)]
-    mounts = [{"name": f"volume-{n}", "mountPath": f"{PLACE}/{c}", "readOnly": True} for n, c in enumerate(claims)]
+    return with_claims(pod, {claim: f"{PLACE}/{claim}" for claim in claims})
+
+
+def with_claims(pod: dict[str, Any], claims: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the attempt's pod with other claims, claim -> where it is mounted read-only, in place of its own."""
+    spec, container = pod["spec"], pod["spec"]["containers"][0]
+    names = {claim: f"volume-{n}" for n, claim in enumerate(claims)}
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": claim}} for claim, name in names.items()]
+    mounts = [{"name": names[claim], "mountPath": place, "readOnly": True} for claim, place in claims.items()]
     spec["volumes"] = [v for v in spec["volumes"] if v["name"] != "data"] + volumes
-    container = spec["containers"][0]
     container["volumeMounts"] = [m for m in container["volumeMounts"] if m["name"] != "data"] + mounts
     return pod
 
 
-def _unpack(text: str, folder: Path) -> None:
-    """Unpacks what the pod printed."""
+def tar_script(volumes: str, scratch: str) -> str:
+    """Returns what prints the folder of volumes: first the length of a tar, since an answer may be cut off silently."""
+    tar = f"{scratch}/volumes.tar"
+    changed = "test $? = 1"  # a file changed meanwhile
+    return f"tar -C {volumes} {FRESH} -cf {tar} . || {changed}; wc -c < {tar}; base64 -w0 {tar}"
+
+
+def unpack(text: str, folder: Path) -> None:
+    """Unpacks what the script printed.
+
+    Raises:
+        ClusterError: It is not all of it.
+    """
     length, _, packed = text.partition("\n")
     content = b64decode(packed)
     if len(content) != int(length):
