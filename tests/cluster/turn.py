@@ -25,9 +25,8 @@ def held_turn(file: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            say(
-                f"waiting for the tests of {stream.read() or 'another process'}: two runs at once would disturb each other"
-            )
+            holder = stream.read() or "another process"
+            say(f"waiting for the tests of {holder}: two runs at once would disturb each other")
             fcntl.flock(stream, fcntl.LOCK_EX)
         stream.truncate(0)
         stream.write(f"process {os.getpid()}, which began at {datetime.now(UTC):%H:%M} UTC ({' '.join(sys.argv[1:])})")
