@@ -34,13 +34,13 @@ def announce(before: DataCubeStatus, after: DataCubeStatus, seen: Observation) -
         seen: what made the difference.
     """
     if after.phase in FINAL_PHASES:
-        if before.phase is not after.phase:
+        if (before.phase, before.completion_time) != (after.phase, after.completion_time):
             yield _end(after)
             yield from _notices(seen)
         return
-    known = {a.number for a in before.attempts or () if a.reason}
-    failed = [a for a in after.attempts or () if a.reason and a.number not in known]
-    for attempt in failed:
+    known = {(a.number, a.pod) for a in before.attempts or () if a.reason}
+    failed = [a for a in after.attempts or () if a.reason]
+    for attempt in (a for a in failed if (a.number, a.pod) not in known):
         note = f"attempt {attempt.number} failed and is followed by another: {attempt.message or ''}"
         yield Words(WARNING, str(attempt.reason), note, "Retry")
     if (reason := _waiting(after)) and _is_news(reason, _waiting(before), {a.reason for a in failed}):
