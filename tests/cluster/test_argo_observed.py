@@ -83,7 +83,6 @@ def go_on(recorder: Recorder) -> Iterator[Run]:
         "deadline",
         with_secret(bench, "silent", options={"backoffLimit": 1, "activeDeadlineSeconds": 30}),
         ("deadline-first", failed(1)),
-        ("deadline-backoff", backs_off),
         ("deadline", ended),
     )
     yield run(

@@ -62,7 +62,6 @@ ROWS = {
     "denied-early": DENIED,
     "denied": DENIED,
     "deadline-first": goes_on(Reason.DEADLINE_EXCEEDED, "attempt 1 of 2 failed, the next one follows", LATE),
-    "deadline-backoff": goes_on(Reason.DEADLINE_EXCEEDED, "attempt 1 of 2 failed, the next one follows", LATE),
     "deadline": fails(
         Reason.RETRIES_EXHAUSTED, "DeadlineExceeded: the attempt took longer than", LATE, (2, Reason.DEADLINE_EXCEEDED)
     ),
@@ -184,8 +183,8 @@ def test_workflow_that_argo_holds_back_is_queued() -> None:
 
 
 def test_next_attempt_that_does_not_come_is_argos_silence() -> None:
-    assert told(changed("deadline-backoff", seconds=45)) == (Phase.RUNNING, Reason.DEADLINE_EXCEEDED)
-    assert told(changed("deadline-backoff", seconds=120)) == (Phase.RUNNING, Reason.ENGINE_UNRESPONSIVE)
+    assert told(changed("deadline-first", seconds=45)) == (Phase.RUNNING, Reason.DEADLINE_EXCEEDED)
+    assert told(changed("deadline-first", seconds=120)) == (Phase.RUNNING, Reason.ENGINE_UNRESPONSIVE)
 
 
 def test_transfer_that_does_not_follow_the_claim_is_argos_silence() -> None:
@@ -197,7 +196,7 @@ def test_transfer_that_does_not_follow_the_claim_is_argos_silence() -> None:
 
 
 def test_suspension_between_attempts_is_told_of_a_running_run() -> None:
-    assert told(changed("deadline-backoff", spec={"suspend": True})) == (Phase.RUNNING, Reason.SUSPENDED)
+    assert told(changed("deadline-first", spec={"suspend": True})) == (Phase.RUNNING, Reason.SUSPENDED)
     assert told(changed("running", spec={"suspend": True})) == (Phase.RUNNING, None)
 
 
@@ -211,7 +210,7 @@ def test_success_goes_before_a_stop_and_so_does_a_permanent_failure() -> None:
 
 
 def test_stop_by_the_operator_is_told_by_the_last_attempt() -> None:
-    scene = changed("deadline-backoff", spec={"shutdown": "Terminate"})
+    scene = changed("deadline-first", spec={"shutdown": "Terminate"})
     assert told(scene) == (Phase.FAILED, Reason.CANCELLED)
     workflow_of(scene)["metadata"]["annotations"] = {labels.ENDED_BY: "watchdog"}
     status = fold(initial_status(scene.now), scene.observe(), scene.now)

@@ -15,7 +15,7 @@ from tests.argo_scenes import Scene, read_scene
 
 pytestmark = pytest.mark.t0
 
-QUIET = "deadline-backoff image locked provisioning quota running running-noted secret success-early suspended"
+QUIET = "image locked lost-backoff provisioning quota running running-noted secret success-early suspended"
 
 
 def watch(scene: Scene, seconds: float) -> Watch:
