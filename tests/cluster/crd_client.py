@@ -116,11 +116,15 @@ def serve_crd(cluster: Cluster) -> None:
     """Applies the CRD server-side, and returns when DataCubes can be written, read and explained."""
     crd = make_crd()
     cluster.apply(crd)
-    cluster.kubectl("wait", f"crd/{crd['metadata']['name']}", "--for=condition=Established", "--timeout=20s")
+    served = ("wait", f"crd/{crd['metadata']['name']}", "--for=condition=Established", "--timeout=20s")
+
+    def is_established() -> bool:
+        return cluster.try_kubectl(*served).returncode == 0  # `wait` fails at once while a CRD has no conditions yet
 
     def is_explained() -> bool:
         return cluster.try_kubectl("explain", PLURAL).returncode == 0  # the last of all to appear
 
+    wait_for(is_established, SECONDS, "the API server does not serve DataCubes")
     wait_for(is_explained, SECONDS, "the API server does not publish the schema of DataCubes")
 
 
