@@ -248,7 +248,7 @@ class Reconciler:
             await self._let_go(case, (Reason.QUEUED, "the engine ran an older template: the run is made again"))
             await case.engine.stop(case.plan, found)
             return Result(GOING_SECONDS)
-        elif seen.waiting is not None and is_lost(self._claim_of(case)):
+        elif _is_idle(seen) and is_lost(self._claim_of(case)):
             await case.engine.stop(case.plan, found)  # its pod would wait for ever
             seen = replace(seen, ended=lost_message(case.plan))
         return await self._conclude(case, run, found, seen)
@@ -379,6 +379,12 @@ class Reconciler:
 
 def _has_succeeded(seen: Observation) -> bool:
     return bool(seen.attempts) and seen.attempts[-1].phase is PodPhase.SUCCEEDED
+
+
+def _is_idle(seen: Observation) -> bool:
+    """Whether no attempt runs, and one is to come."""
+    last = seen.attempts[-1] if seen.attempts else None
+    return seen.ended is None and (last is None or last.phase is PodPhase.PENDING or seen.will_retry)
 
 
 def _is_new(found: Found, now: datetime) -> bool:
