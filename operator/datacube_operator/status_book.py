@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.datacube import API_VERSION, KIND
 from datacube_operator.cube import Cube, read_status
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from datacube_operator.client import Client
 
     Object = dict[str, Any]
+
+
+TRIES: Final = 4
+"""How often a status is written anew where somebody changes the DataCube meanwhile, before it is decided anew."""
+
+GONE: Final = "the DataCube {key} is gone, or another than it was"
 
 
 class CubeGone(OperatorError):
@@ -59,8 +65,11 @@ class StatusBook:
     async def write(self, cube: Cube, status: DataCubeStatus) -> Cube:
         """Has the status as it should be, and returns the DataCube with it; asks nobody where nothing changed.
 
-        The uid goes along: a DataCube that has taken the name meanwhile is left alone. So does the version where a path
-        is taken: a cache that is far behind, as after a restart, must not begin a run that others saw end.
+        It is written over the newest version that is known, since a uid that goes along is not looked at (the status
+        of a custom resource keeps the metadata that is there). Where that is no longer the newest, a user may have
+        changed the DataCube, and the status is written all the same; but nothing is written over another DataCube that
+        has taken the name, and no path is taken: a cache that is behind, as after a restart, must not begin a run that
+        others saw end.
 
         Raises:
             CubeGone: it is gone, or no longer what this was decided from.
@@ -70,16 +79,38 @@ class StatusBook:
         wire = status.to_wire()
         if wire == cube.status.to_wire():
             return cube
-        metadata = {"namespace": cube.namespace, "name": cube.name, "uid": cube.uid}
-        if cube.uid in self._taking:
-            metadata["resourceVersion"] = self.latest(cube)
-        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": wire}
-        try:
-            answer = await self._client.apply(DATACUBES, cube.namespace, body, subresource="status")
-        except (NotFound, Conflict) as error:
-            raise CubeGone(f"the DataCube {cube.key} is gone, or another than it was") from error
+        answer = await self._apply(cube, wire)
         self._written[cube.uid] = _Written(_version(answer), status)
         return Cube(cube.document, status)
+
+    async def _apply(self, cube: Cube, wire: Object) -> Object:
+        version = self.latest(cube)
+        for _ in range(TRIES):
+            metadata = {"namespace": cube.namespace, "name": cube.name, "resourceVersion": version}
+            body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": wire}
+            try:
+                return await self._client.apply(DATACUBES, cube.namespace, body, subresource="status")
+            except NotFound as error:
+                raise CubeGone(GONE.format(key=cube.key)) from error
+            except Conflict as error:
+                if cube.uid in self._taking:
+                    raise CubeGone(GONE.format(key=cube.key)) from error
+                version = await self._look(cube)
+        raise CubeGone(GONE.format(key=cube.key))
+
+    async def _look(self, cube: Cube) -> str:
+        """Returns the version that a DataCube has now.
+
+        Raises:
+            CubeGone: it is gone.
+        """
+        try:
+            there = await self._client.get(DATACUBES, cube.namespace, cube.name)
+        except NotFound as error:
+            raise CubeGone(GONE.format(key=cube.key)) from error
+        if there["metadata"]["uid"] != cube.uid:
+            raise CubeGone(GONE.format(key=cube.key))
+        return str(there["metadata"]["resourceVersion"])
 
     @contextmanager
     def take(self, cube: Cube) -> Iterator[None]:

@@ -35,7 +35,8 @@ class Fault:
     """What becomes of requests whose `VERB path?query` matches, so many times.
 
     With a status the proxy answers itself; with `hold` it does nothing at all; else it passes the request on and
-    loses the answer. `skip` lets so many pass before; `act` is called when the request has come so far.
+    loses the answer. `skip` lets so many pass before; `act` is called when the request has come so far. With a `gate`
+    the request is whole, and only waits for it to open.
     """
 
     match: str
@@ -46,6 +47,7 @@ class Fault:
     hold: bool = False
     skip: int = 0
     act: Callable[[], None] = lambda: None
+    gate: asyncio.Event | None = None
 
 
 @dataclass
@@ -113,6 +115,9 @@ class ApiProxy:
         fault = self._hit(line)
         if fault is not None and (fault.status or fault.hold):
             return await self._answer(fault)
+        if fault is not None and fault.gate is not None:
+            await fault.gate.wait()
+            fault = None
         self._transports.add(request.transport)
         try:
             return await self._pass_on(request, seen, fault)

@@ -17,7 +17,7 @@ from datacube_operator.store import Store, object_key
 from tests.controller.fake_clock import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from datacube_operator.client import Client
     from datacube_operator.informer import Informer
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from datacube_operator.store import Index
 
 Object = dict[str, Any]
+
+CHECKED = ("uid", "resourceVersion")
 
 
 @dataclass
@@ -84,7 +86,8 @@ class FakeApi:
         name = body["metadata"]["name"]
         self._ask("apply", resource, name)
         there = self._there(resource, namespace, name)
-        _check(there, body["metadata"])
+        names = ("resourceVersion",) if subresource else CHECKED  # the status of a custom resource keeps its metadata
+        _check(there, body["metadata"], names)
         part = {"status": body["status"]} if subresource else body | {"metadata": there["metadata"] | body["metadata"]}
         return self.put(resource, there | part)
 
@@ -113,8 +116,8 @@ class FakeApi:
         return found
 
 
-def _check(there: Object, wanted: Mapping[str, Any]) -> None:
-    for name in ("uid", "resourceVersion"):
+def _check(there: Object, wanted: Mapping[str, Any], names: Sequence[str] = CHECKED) -> None:
+    for name in names:
         if name in wanted and wanted[name] != there["metadata"][name]:
             raise Conflict("write", 409, "Conflict")
 

@@ -87,6 +87,24 @@ async def test_users_change_and_a_status_that_is_written_at_once_both_stand(stag
     assert (await stage.cube("cube"))["metadata"]["labels"]["number"] == "19"
 
 
+async def test_status_on_its_way_never_lands_on_the_cube_that_took_the_name(stage: Stage) -> None:
+    """The server looks at no uid there: the status of a custom resource keeps the metadata that it has."""
+    await stage.claim()
+    late = Fault(f"^PATCH .*/namespaces/{stage.namespace}/datacubes/cube/status", skip=1, gate=asyncio.Event())
+    stage.world.proxy.faults.append(late)
+    await stage.create(download("cube"), hang())
+    async with asyncio.timeout(5):
+        while late.times:
+            await asyncio.sleep(0.01)
+    first = await stage.until("cube", lambda seen: seen.workflow != "")
+    await stage.delete("cube")
+    await stage.create(download("cube"), succeed())
+    assert late.gate is not None
+    late.gate.set()
+    seen = await ends_well(stage, runs=2)
+    assert (seen.workflow != first.workflow, seen.attempts) == (True, ((1, ""),))
+
+
 GONE = {"type": "ERROR", "object": status_body(410, "Expired")}
 BROKEN = {"type": "ERROR", "object": status_body(500, "InternalError")}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from datacube_operator.cube import Cube
-from datacube_operator.errors import Unavailable
+from datacube_operator.errors import Conflict, Unavailable
 from datacube_operator.resource import DATACUBES
-from datacube_operator.status_book import CubeGone, StatusBook
+from datacube_operator.status_book import TRIES, CubeGone, StatusBook
 
 from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import DataCubeStatus
@@ -96,6 +96,23 @@ async def test_write_that_failed_is_not_taken_for_done() -> None:
         await desk.write(PENDING)
     assert desk.book.read(desk.seen).status == DataCubeStatus()
     assert (await desk.write(PENDING)).status.phase == "Pending"
+
+
+async def test_status_is_written_over_a_users_change_that_came_meanwhile() -> None:
+    desk = Desk()
+    now = desk.now()
+    desk.api.put(DATACUBES, now | {"metadata": now["metadata"] | {"labels": {"team": "a"}}})
+    await desk.write(QUEUED)
+    assert (desk.now()["status"]["phase"], desk.now()["metadata"]["labels"]) == ("Pending", {"team": "a"})
+    assert desk.api.calls == ["apply datacubes/cube", "get datacubes/cube", "apply datacubes/cube"]
+
+
+async def test_status_is_decided_anew_where_the_cube_changes_all_the_time() -> None:
+    desk = Desk()
+    desk.api.fail("apply datacubes", *(Conflict("patch", 409, "Conflict") for _ in range(TRIES)))
+    with pytest.raises(CubeGone):
+        await desk.write(QUEUED)
+    assert (await desk.write(QUEUED)).waits_for == Reason.QUEUED
 
 
 async def test_path_is_taken_only_from_the_newest_version_and_any_other_write_goes_through() -> None:
