@@ -77,7 +77,7 @@ def fold(status: DataCubeStatus, seen: Observation, now: datetime) -> DataCubeSt
         "start_time": status.start_time or _first(a.started for a in seen.attempts),
         "pod": _pod(last) if last else status.pod,
         "attempts": _attempts(status, seen.attempts[-MAX_ATTEMPTS:]) or status.attempts,
-        "progress": _progress(seen) or status.progress,
+        "progress": _done(report) or _progress(seen) or status.progress,
         "workflow": WorkflowStatus.model_validate(seen.workflow) if seen.workflow else status.workflow,
         "result": _result(report) if report and report.plan is None else status.result,
         "plan": PlanStatus.model_validate(asdict(report.plan)) if report and report.plan else status.plan,
@@ -185,6 +185,14 @@ def _attempt(seen: AttemptSeen, known: AttemptStatus | None) -> AttemptStatus:
         exit_code=seen.exit_code,
         message=message[:MAX_MESSAGE] or None,
     )
+
+
+def _done(report: TransferReport | None) -> ProgressStatus | None:
+    """How far a run is whose report says that all is done: what was read of its log before may be seconds old."""
+    if report is None or report.plan is not None:
+        return None
+    files, size = report.files, report.bytes
+    return ProgressStatus(percent=100, bytes_done=size, bytes_total=size, files_done=files, files_total=files)
 
 
 def _progress(seen: Observation) -> ProgressStatus | None:
