@@ -14,6 +14,7 @@ from datacube_flows.api.report import MAX_COUNT, MAX_REVISION, TransferReport, p
 from datacube_flows.core import labels
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.pod_fields import field_at, items_at, moment_at, sentence, text_at
+from datacube_flows.core.retry import EXIT_TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +119,7 @@ def nodes_of(workflow: Mapping[str, Any] | None) -> tuple[Node, ...]:
 def attempt_of(node: Node, workflow: str) -> AttemptSeen:
     """Returns the attempt that a node stands for whose pod is not to be seen: it is gone, or there never was one."""
     phase = PHASES.get(node.phase, PodPhase.FAILED)
-    is_told = phase is not PodPhase.FAILED or node.report is not None
+    is_told = phase is not PodPhase.FAILED or (node.report is not None and node.exit_code != EXIT_TERMINATED)
     reason, message = (None, "") if is_told else cause_of(node)
     return AttemptSeen(
         number=node.number,
@@ -139,6 +140,8 @@ def cause_of(node: Node) -> tuple[Reason, str]:
         return row[1], f"Argo could not make the pod: {node.message} ({row[2]})"
     if row := _find(GONE, node.message):
         return row[1], row[2]
+    if node.exit_code == EXIT_TERMINATED:
+        return Reason.POD_DELETED, "the attempt was told to end, and its pod is gone: somebody deleted it, or its node"
     said = node.message or "no cause was given"
     return Reason.TRANSFER_ERROR, f"the attempt's pod is gone; Argo says: {said}"
 

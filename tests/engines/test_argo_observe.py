@@ -250,6 +250,20 @@ def test_failure_whose_pods_are_gone_is_told_by_the_workflow(case: str) -> None:
     assert [(a.number, a.pod, a.failure[0]) for a in gone.observe().attempts] == kept
 
 
+def test_attempt_that_was_told_to_end_and_whose_pod_is_gone_was_deleted() -> None:
+    """Argo quotes what the attempt said of its end, which knows no more than that somebody told it."""
+    scene = read_scene("lost")
+    node = next(n for n in workflow_of(scene)["status"]["nodes"].values() if n["type"] == "Pod")
+    told_to_end = '{"reason":"TransferError","message":"the attempt was told to end before it was done"}'
+    node |= {
+        "phase": "Failed",
+        "outputs": {"exitCode": "143"},
+        "message": f"main: Error (exit code 143): {told_to_end}",
+    }
+    (attempt,) = replace(scene, pods=()).observe().attempts
+    assert attempt.failure[0] is Reason.POD_DELETED
+
+
 def test_pod_that_vanished_still_runs_until_argo_says_otherwise() -> None:
     scene = replace(changed("running"), pods=())
     node = next(n for n in workflow_of(scene)["status"]["nodes"].values() if n["type"] == "Pod")
@@ -262,7 +276,7 @@ def test_pod_that_vanished_still_runs_until_argo_says_otherwise() -> None:
 
 def test_pod_that_outlives_its_workflow_keeps_no_run_alive() -> None:
     """A pod on a lost node is shown as running for as long as nobody knows better."""
-    for case, attempt in (("deadline", Reason.DEADLINE_EXCEEDED), ("terminated", Reason.TRANSFER_ERROR)):
+    for case, attempt in (("deadline", Reason.DEADLINE_EXCEEDED), ("terminated", Reason.POD_DELETED)):
         scene = read_scene(case)
         last = scene.pods[-1]
         last["status"] = read_scene("running").pods[0]["status"]
