@@ -159,6 +159,11 @@ async def test_run_is_stopped_once(shop: Shop) -> None:
     assert shop.engine.find(PLAN, RUN).workflow is None
 
 
+async def test_run_that_was_stopped_before_a_cache_showed_it_is_not_remembered(shop: Shop) -> None:
+    await shop.engine.stop(PLAN, await shop.engine.submit(PLAN, claim_exists=True))
+    assert shop.engine.find(PLAN, RUN).workflow is None
+
+
 async def test_stop_that_failed_is_made_again(shop: Shop) -> None:
     await shop.engine.submit(PLAN, claim_exists=True)
     shop.sync()

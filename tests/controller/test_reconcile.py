@@ -9,7 +9,6 @@ from datacube_operator.errors import Forbidden, Invalid, TemporaryError, Unavail
 from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOWS
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.core import labels
 from datacube_flows.engines.argo import workflow_name
 from tests.controller.decision_objects import made, plan_of, pod_of
 from tests.controller.fake_clock import FakeClock
@@ -75,6 +74,7 @@ async def test_success_counts_although_its_workflow_is_gone(bench: Bench) -> Non
     bench.remove(WORKFLOWS, workflow_name(plan))
     await bench.settle()
     assert bench.phase() == "Succeeded"
+    assert not [call for call in bench.api.calls if call.startswith("get")]
 
 
 async def test_final_status_does_not_go_back_whatever_is_seen_later(bench: Bench) -> None:
@@ -221,6 +221,24 @@ async def test_held_cube_that_was_running_waits_for_its_path_and_is_told_when_it
     assert len(bench.paths) == 0
 
 
+async def test_resumed_cube_waits_until_its_workflow_of_before_is_gone(bench: Bench) -> None:
+    plan = await bench.begin()
+    bench.change(spec={"suspend": True})
+    workflow = bench.workflow(plan)
+    assert workflow is not None
+    await bench.settle()
+    going = workflow["metadata"] | {"deletionTimestamp": NOW}
+    bench.api.put(WORKFLOWS, workflow | {"metadata": going})
+    bench.change(spec={"suspend": False})
+    bench.sync()
+    bench.api.calls.clear()
+    assert await bench.look() == 1.0
+    assert bench.api.calls == []
+    bench.remove(WORKFLOWS, workflow_name(plan))
+    await bench.settle()
+    assert bench.begun == [workflow_name(plan)]
+
+
 async def test_resumed_cube_waits_for_its_own_pods_of_before(bench: Bench) -> None:
     plan = await bench.begin()
     bench.pod(plan)
@@ -241,14 +259,18 @@ async def test_resumed_cube_waits_for_its_own_pods_of_before(bench: Bench) -> No
 async def test_stale_run_is_made_again_and_counts_no_attempt(bench: Bench) -> None:
     """Argo ran a template that it remembered; that of a DataCube that had the name before."""
     plan = await bench.begin()
+    bench.pod(plan)
+    await bench.settle()
+    assert bench.phase() == "Running"
     before = plan_of(made(download("cube", sub_path="elsewhere"), uid="uid-of-before"))
     workflow = bench.workflow(plan)
     assert workflow is not None
-    stale = bench.api.put(PODS, pod_of(before, workflow, more={labels.UID: "uid-of-before"}))
+    bench.api.put(PODS, pod_of(before, workflow, number=2))
     bench.sync()
     await bench.look()
     assert (bench.workflow(plan), bench.cube().status.attempts, bench.phase()) == (None, None, "Pending")
-    bench.remove(PODS, stale["metadata"]["name"])
+    for number in (1, 2):
+        bench.remove(PODS, f"{workflow_name(plan)}-transfer-{number}")
     await bench.settle()
     assert bench.begun == [workflow_name(plan)] * 2
 

@@ -81,6 +81,17 @@ async def test_foreign_run_that_is_suspended_by_hand_comes_to_rest(bench: Bench)
     assert bench.cube().run == "first"
 
 
+@pytest.mark.parametrize(("phase", "ends_as"), [("Running", "Running"), ("Failed", "Failed")])
+async def test_foreign_run_that_may_try_again_has_ended_when_its_workflow_has(
+    bench: Bench, phase: str, ends_as: str
+) -> None:
+    plan = await bench.begin(with_spec(download("cube", backoffLimit=1), suspend=True))
+    train(bench, plan, "training", "Failed", code=75)
+    bench.api.put(WORKFLOWS, {"metadata": {"name": "training", "namespace": "team"}, "status": {"phase": phase}})
+    await bench.settle()
+    assert bench.phase() == ends_as
+
+
 async def test_foreign_run_whose_workflow_is_gone_has_ended(bench: Bench) -> None:
     plan = await held(bench)
     train(bench, plan, "first")
@@ -156,7 +167,30 @@ async def test_cube_that_is_made_anew_unseen_leaves_nothing_behind(bench: Bench)
     bench.put(download("cube", sub_path="elsewhere"), uid="uid-of-next")
     await bench.settle()
     assert bench.cube("other").run == workflow_name(other)
-    assert bench.book.read(made(download("cube"), version=0)).run == ""
+
+
+async def test_cube_that_goes_before_a_cache_shows_its_status_leaves_nothing_behind(bench: Bench) -> None:
+    bench.claim()
+    bench.put(download("cube"))
+    bench.sync()
+    await bench.look()
+    assert bench.book.read(made(download("cube"), version=0)).is_active
+    bench.remove(DATACUBES, "cube")
+    await bench.settle()
+    assert not bench.book.read(made(download("cube"), version=0)).is_active
+
+
+async def test_cube_that_is_going_begins_nothing(bench: Bench) -> None:
+    await bench.begin(deletionTimestamp=moment(0))
+    assert bench.api.calls == []
+
+
+async def test_holder_that_is_held_lets_the_next_one_go(bench: Bench) -> None:
+    await bench.begin(download("holder"))
+    waiter = await bench.begin(download("waiter"))
+    bench.change("holder", spec={"suspend": True})
+    await bench.settle()
+    assert bench.cube("waiter").run == workflow_name(waiter)
 
 
 async def test_cube_that_goes_lets_others_go_first_although_it_stays(bench: Bench) -> None:
