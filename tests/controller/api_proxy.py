@@ -34,15 +34,16 @@ HOP_BY_HOP: Final = {"connection", "content-length", "transfer-encoding", "host"
 class Fault:
     """What becomes of requests whose `VERB path?query` matches, so many times.
 
-    With a status the proxy answers itself; with `hold` it does nothing at all; else it passes the request on and
-    loses the answer. `skip` lets so many pass before; `act` is called when the request has come so far. With a `gate`
-    the request is whole, and only waits for it to open.
+    With a status the proxy answers itself, by `text` or else by `body`; with `hold` it does nothing at all; else it
+    passes the request on and loses the answer. `skip` lets so many pass before; `act` is called when the request has
+    come so far. With a `gate` the request is whole, and only waits for it to open.
     """
 
     match: str
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
     times: int = 1
     hold: bool = False
     skip: int = 0
@@ -128,6 +129,8 @@ class ApiProxy:
         fault.act()
         if fault.hold:
             await asyncio.Event().wait()  # until the client goes, which cancels this
+        if fault.text:
+            return web.Response(text=fault.text, status=fault.status, headers=fault.headers)
         return web.json_response(dict(fault.body), status=fault.status, headers=fault.headers)
 
     def _hit(self, line: str) -> Fault | None:

@@ -13,7 +13,7 @@ from tests.cluster.places import places_from
 from tests.cluster.process import wait_for
 from tests.controller.fake_clock import FakeClock
 from tests.controller.played_cluster import serve_argo
-from tests.controller.scenarios_bench import made_world
+from tests.controller.scenarios_bench import FLAGS, made_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -63,10 +63,14 @@ def serve_cubes(server: Cluster) -> None:
 async def world(
     api: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
-    """The operator at work before the API server, and all around it played, for the tests of a module."""
+    """The operator at work before the API server, and all around it played, for the tests of a module.
+
+    The module's `OPERATOR_FLAGS`, where it has some, take the place of those of every scenario.
+    """
     serve_argo(api)
     identity = request.module.__name__.rpartition("_")[2]
-    async with made_world(api, tmp_path_factory.mktemp("world"), identity) as made:
+    flags = getattr(request.module, "OPERATOR_FLAGS", FLAGS)
+    async with made_world(api, tmp_path_factory.mktemp("world"), identity, flags) as made:
         yield made
 
 

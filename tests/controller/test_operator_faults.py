@@ -50,7 +50,7 @@ def fault(stage: Stage, place: str, answer: str, times: int = 1) -> Fault:
 async def ends_well(stage: Stage, runs: int = 1) -> Outcome:
     seen = await stage.ends("cube")
     await stage.quiet()
-    assert (seen.phase, seen.conditions) == ("Succeeded", "TTF")
+    assert (seen.phase, seen.conditions) == ("Succeeded", "TTF"), seen.status
     assert (await stage.ends("cube")).status == seen.status
     assert len(stage.workflows()) == runs
     return seen
