@@ -50,6 +50,9 @@ LOOK_AGAIN_SECONDS: Final = 30.0
 WAIT_SECONDS: Final = 60.0
 """While something is missing whose coming a watch should tell."""
 
+ENGINE_SECONDS: Final = 5.0
+"""While an engine is not installed, which the caches tell: nobody is asked."""
+
 PATH_SECONDS: Final = 15.0
 GOING_SECONDS: Final = 1.0
 """While a workflow of before is on its way out."""
@@ -189,7 +192,7 @@ class Reconciler:
             if self._chronicle.fold(cube, seen).is_final:
                 return await self._conclude(case, run, found, seen)
         elif missing := case.engine.unavailable():
-            return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, missing), {}, LOOK_AGAIN_SECONDS)
+            return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, missing), {}, ENGINE_SECONDS)
         elif refused := await self._refusal_of(case, "", case.engine.prepare(case.plan)):
             return refused
         held = await self._let_go(case, (Reason.SUSPENDED, HELD))
@@ -203,7 +206,7 @@ class Reconciler:
         if case.find(run).is_going:
             return Result(GOING_SECONDS)
         if missing := case.engine.unavailable():
-            return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, missing), {}, LOOK_AGAIN_SECONDS)
+            return await self._wait(cube, (Reason.ENGINE_UNAVAILABLE, missing), {}, ENGINE_SECONDS)
         claim = self._claim_of(case)
         if is_lost(claim):
             return await self._end(case, lost_message(plan))
@@ -257,7 +260,7 @@ class Reconciler:
         """Begins the run that the status has taken up."""
         if missing := case.engine.unavailable():
             said = (Reason.ENGINE_UNAVAILABLE, missing)
-            return await self._wait(case.cube, said, case.described(run), LOOK_AGAIN_SECONDS)
+            return await self._wait(case.cube, said, case.described(run), ENGINE_SECONDS)
         return await self._refusal_of(case, run, self._begin(case)) or Result(SETTLE_SECONDS)
 
     async def _begin(self, case: Case) -> None:
