@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from datacube_operator.client import connect
 from datacube_operator.clock import SystemClock
-from datacube_operator.errors import LeadershipLost
+from datacube_operator.errors import LeadershipLost, OperatorError
 from datacube_operator.health import serve_health
 from datacube_operator.logs import log, log_libraries
 from datacube_operator.metrics import Metrics
@@ -56,11 +56,25 @@ async def _run(replica: Runtime, stop: asyncio.Event) -> int:
     return code
 
 
+def _say_why(error: Exception) -> None:
+    match error:
+        case OperatorError():
+            log.write("error", "cannot start", {"error": str(error)})
+        case OSError(errno=int(number)):
+            log.write("error", "cannot start", {"error": os.strerror(number)})
+        case _:
+            log.bug("the operator ends", error)
+
+
 def main() -> None:
     """Reads flags and variables, runs, and ends the process at once: no thread of a library may hold it."""
     settings = read_settings(sys.argv[1:], os.environ, identity=make_identity(), own_namespace=find_own_namespace())
     log_libraries(log)
-    code = asyncio.run(run(settings))
+    try:
+        code = asyncio.run(run(settings))
+    except Exception as error:  # noqa: BLE001 - the text of a foreign one may quote a credential, and is not shown
+        code = EXIT_BROKEN
+        _say_why(error)
     sys.stderr.flush()
     os._exit(code)
 

@@ -20,7 +20,7 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from datacube_operator.errors import Silent, Unavailable, error_from_status
+from datacube_operator.errors import NoConnection, Silent, Unavailable, error_from_status
 from datacube_operator.resource import PODS
 
 if TYPE_CHECKING:
@@ -87,22 +87,34 @@ class _Request:
 
 @asynccontextmanager
 async def connect(kubeconfig: Path | None = None) -> AsyncIterator[ApiClient]:
-    """Has a connection to the cluster of a kubeconfig, or to that in which this process runs as a pod."""
+    """Has a connection to the cluster of a kubeconfig, or to that in which this process runs as a pod.
+
+    Raises:
+        NoConnection: the kubeconfig, or the pod's account, cannot be used.
+    """
     settings = Configuration()
-    refresh: asyncio.Task[None] | None = None
-    if kubeconfig is None:
-        config.load_incluster_config(client_configuration=settings)
-    else:
-        loader = await config.load_kube_config(
-            config_file=str(kubeconfig), client_configuration=settings, persist_config=False
-        )
-        refresh = asyncio.create_task(config.refresh_token(loader, settings))
+    loader = await _load(kubeconfig, settings)
+    refresh = loader and asyncio.create_task(config.refresh_token(loader, settings))
     async with ApiClient(configuration=settings) as api:
         try:
             yield api
         finally:
             if refresh is not None:
                 refresh.cancel()
+
+
+async def _load(kubeconfig: Path | None, settings: Configuration) -> Any:
+    """Fills the settings; returns what renews the token of a kubeconfig."""
+    try:
+        if kubeconfig is not None:
+            return await config.load_kube_config(
+                config_file=str(kubeconfig), client_configuration=settings, persist_config=False
+            )
+        config.load_incluster_config(client_configuration=settings)
+    except Exception as error:  # of a parser, a file, a library; their texts may quote a credential
+        place = "this is no pod with an account: give --kubeconfig" if kubeconfig is None else f"look at '{kubeconfig}'"
+        raise NoConnection(f"the API server's address or credentials are not to be had, {place}") from error
+    return None
 
 
 class Client:

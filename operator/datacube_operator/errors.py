@@ -15,6 +15,7 @@
         │   ├── TooManyRequests       429: come again after `retry_after`
         │   └── Unavailable           5xx, no connection, no answer in time
         │       └── Silent            an open watch said nothing for long: nothing happened, or it is dead
+        ├── NoConnection              what says where the API server is cannot be used; the process ends
         ├── NotLeader                 a write was stopped: another replica may be writing
         ├── LeadershipLost            the lease could not be held; the process ends
         ├── PermanentError            this object cannot be reconciled until it changes
@@ -91,6 +92,10 @@ class Unavailable(ApiError):
 
 class Silent(Unavailable):
     """An open watch said nothing for long."""
+
+
+class NoConnection(OperatorError):
+    """What says where the API server is cannot be used."""
 
 
 class NotLeader(OperatorError):
