@@ -15,7 +15,8 @@ from datacube_flows.engines.argo_accounts import PROVISIONER_ROLE, RBAC, RUNNER_
 Object = dict[str, Any]
 
 ARGO: Final = "argoproj.io"
-READ: Final = ("get", "list", "watch")
+FOLLOW: Final = ("list", "watch")
+READ: Final = ("get", *FOLLOW)
 WRITE: Final = ("create", "update", "patch", "delete", "deletecollection")
 
 
@@ -28,10 +29,10 @@ def make_role(name: str, rules: list[Object], *, labels: dict[str, str] | None =
 def operator_rules() -> list[Object]:
     """Returns the operator's rights in all namespaces (SECURITY 2.6)."""
     return [
-        _rule(GROUP, PLURAL, *READ, "delete"),  # deletes what has `ttlSecondsAfterFinished`
+        _rule(GROUP, PLURAL, *FOLLOW, "delete"),  # deletes what has `ttlSecondsAfterFinished`
         _rule(GROUP, f"{PLURAL}/status", "patch"),
-        _rule("", "persistentvolumeclaims", *READ),
-        _rule("", "pods", *READ),
+        _rule("", "persistentvolumeclaims", *FOLLOW),
+        _rule("", "pods", *FOLLOW),
         _rule("", "pods/log", "get"),
         _rule(ARGO, "workflows", *READ, "create", "patch", "delete"),
         _rule(ARGO, "workflowtemplates", *READ, "create", "patch", "delete"),

@@ -121,15 +121,15 @@ def _make(api: ApiClient) -> PlayedCluster:
 
 
 def argo_crds() -> list[Object]:
-    """Returns the CRDs of workflows and templates without their schemas, as Argo's minimal installation has them."""
-    return [_crd("Workflow", "wf"), _crd("WorkflowTemplate", "wftmpl")]
+    """Returns the CRDs that the operator works with, without their schemas, as Argo's minimal installation has them."""
+    return [_crd("Workflow", "wf"), _crd("WorkflowTemplate", "wftmpl"), _crd("WorkflowTaskResult", "wftr")]
 
 
 def _crd(kind: str, short: str) -> Object:
     plural, group = f"{kind.lower()}s", "argoproj.io"
     schema = {
         "type": "object",
-        "required": ["metadata", "spec"],
+        "required": ["metadata"],
         "properties": {
             "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
             "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
@@ -150,7 +150,7 @@ def _crd(kind: str, short: str) -> Object:
 
 
 def serve_argo(server: Cluster) -> None:
-    """Has the server know workflows and their templates."""
+    """Has the server know workflows, their templates and the results of their pods."""
     server.apply(*argo_crds())
     for crd in argo_crds():
         name = f"crd/{crd['metadata']['name']}"
