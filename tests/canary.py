@@ -70,9 +70,11 @@ class ArgvWatch:
 
     def sample(self) -> None:
         """Looks once."""
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for folder in Path("/proc").iterdir():  # no pattern: it would ask for files of processes that have just ended
+            if not folder.name.isdigit():
+                continue
             try:
-                line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             except OSError:
                 continue
             if self.needle in line:

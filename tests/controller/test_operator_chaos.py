@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.controller.played_kubelet import Attempt
-    from tests.controller.scenarios_bench import Stage
+    from tests.controller.scenarios_bench import Outcome, Stage
 
 pytestmark = [pytest.mark.t2, pytest.mark.anyio]
 
@@ -181,13 +181,17 @@ async def test_whatever_happens_runs_exclude_each_other_and_come_to_their_end(st
 async def check_end(stage: Stage, name: str) -> None:
     """A DataCube has ended, and its status is about the run that it asks for."""
     wanted = await wanted_run(stage, name)
-    seen = await stage.until(
-        name, lambda now: now.phase in ("Succeeded", "Failed") and now.workflow.endswith(wanted), END_SECONDS
-    )
+    await stage.until(name, lambda now: is_final(now) and now.workflow.endswith(wanted), END_SECONDS)
+    await stage.quiet()
+    seen = await stage.ends(name)
     await stage.quiet()
     assert seen.conditions in ("TTF", "TFT", "FFT")
     assert (seen.phase == "Succeeded") == (seen.conditions == "TTF")
     assert (await stage.ends(name)).status == seen.status
+
+
+def is_final(seen: Outcome) -> bool:
+    return seen.phase in ("Succeeded", "Failed")
 
 
 async def wanted_run(stage: Stage, name: str) -> str:
