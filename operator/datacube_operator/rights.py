@@ -29,7 +29,7 @@ def make_role(name: str, rules: list[Object], *, labels: dict[str, str] | None =
 def operator_rules() -> list[Object]:
     """Returns the operator's rights in all namespaces (SECURITY 2.6)."""
     return [
-        _rule(GROUP, PLURAL, *FOLLOW, "delete"),  # deletes what has `ttlSecondsAfterFinished`
+        _rule(GROUP, PLURAL, *READ, "delete"),  # deletes what has `ttlSecondsAfterFinished`
         _rule(GROUP, f"{PLURAL}/status", "patch"),
         _rule("", "persistentvolumeclaims", *FOLLOW),
         _rule("", "pods", *FOLLOW),

@@ -18,6 +18,7 @@ from datacube_operator.fence import Fence
 from datacube_operator.informer import Informer
 from datacube_operator.metrics import Metrics
 from datacube_operator.resource import PODS, WORKFLOW_RESULTS, WORKFLOW_TEMPLATES, WORKFLOWS
+from datacube_operator.status_book import StatusBook
 
 from datacube_flows.core import labels
 from datacube_flows.engines.argo import render_workflow, template_name
@@ -52,6 +53,7 @@ async def test_rights_are_those_that_are_used_and_no_others(stage: Stage, api: C
         await meet_predecessor(stage, client)
         await free_hanging_run(stage, client)
         await say_again(stage, client)
+        await write_over_a_change(stage, client)
     await asyncio.sleep(1)  # the server writes its log a moment later
     assert granted() - CHECKED_ONLY == used(api.kubeconfig.parent / AUDIT_LOG)
 
@@ -130,6 +132,15 @@ async def say_again(stage: Stage, client: Client) -> None:
         writing = asyncio.create_task(recorder.run())
         await recorder.written()
         writing.cancel()
+
+
+async def write_over_a_change(stage: Stage, client: Client) -> None:
+    """A status that is written while a user changes the DataCube."""
+    before = await stage.cube("taken")
+    await stage.patch("taken", {"metadata": {"labels": {"team": "a"}}})
+    book = StatusBook(client)
+    cube = book.read(before)
+    await book.write(cube, cube.status.model_copy(update={"start_time": None}))
 
 
 def engine_of(client: Client) -> ArgoEngine:
