@@ -14,7 +14,7 @@ from datacube_flows.core import labels
 from datacube_flows.core.manifests import CONTAINER
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.pod_fields import field_at, int_at, items_at, moment_at, sentence, text_at
-from datacube_flows.core.retry import EXIT_OK, EXIT_PERMANENT, EXIT_RETRYABLE
+from datacube_flows.core.retry import EXIT_OK, EXIT_PERMANENT, EXIT_RETRYABLE, EXIT_TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,13 +144,17 @@ def _node_word(word: str) -> tuple[Reason, str] | None:
 
 
 def _was_deleted(pod: Mapping[str, Any], ended: object) -> bool:
-    """Whether a deletion ended it: it was asked for before the end, and the attempt did not end by itself."""
-    due = moment_at(pod, "metadata", "deletionTimestamp")
-    if due is None or int_at(ended, "exitCode") in (EXIT_PERMANENT, EXIT_RETRYABLE):
+    """Whether a deletion ended it: it was asked for before the end, and the attempt did not end by itself.
+
+    One that was told to end, or killed, and is being deleted was so by the deletion: the kubelet moves the time of a
+    deletion once more, to after the end.
+    """
+    due, code = moment_at(pod, "metadata", "deletionTimestamp"), int_at(ended, "exitCode")
+    if due is None or code in (EXIT_PERMANENT, EXIT_RETRYABLE):
         return False
     grace = int_at(pod, "metadata", "deletionGracePeriodSeconds") or 0
     finished = moment_at(ended, "finishedAt")
-    return finished is None or finished.timestamp() >= due.timestamp() - grace
+    return code in (EXIT_TERMINATED, KILLED) or finished is None or finished.timestamp() >= due.timestamp() - grace
 
 
 def _silence(pod: Mapping[str, Any], ended: object) -> str:

@@ -185,6 +185,8 @@ def test_deleted_pod_that_had_failed_before_keeps_its_own_reason() -> None:
     before, after = "2026-01-01T00:09:00Z", "2026-01-01T00:09:40Z"
     assert cause({"containerStatuses": ended(1, finishedAt=before)}, **gone)[0] is Reason.TRANSFER_ERROR
     assert cause({"containerStatuses": ended(143, finishedAt=after)}, **gone)[0] is Reason.POD_DELETED
+    moved = gone | {"deletionTimestamp": "2026-01-01T00:09:41Z", "deletionGracePeriodSeconds": 0}
+    assert cause({"containerStatuses": ended(143, finishedAt=after)}, **moved)[0] is Reason.POD_DELETED
     report = '{"reason":"AccessDenied","message":"no"}'
     own = ended(65, finishedAt=after, message=report)
     assert cause({"containerStatuses": own}, **gone)[0] is Reason.ACCESS_DENIED

@@ -14,6 +14,7 @@ from tests.canary import has_canary
 from tests.cluster.crd_client import serve_crd
 from tests.cluster.errors import ClusterError
 from tests.cluster.pods.forward import forwarded
+from tests.cluster.process import wait_for
 from tests.controller.operator_run import OperatorRun
 from tests.servers.faults import Fault, FaultProxy, start_fault_proxy
 
@@ -89,6 +90,17 @@ class OperatorBench:
         status = self.wait(name, lambda s: (s.get("pod") or {}).get("phase") == "Running")
         found: str = status["pod"]["reference"]["name"]
         return found
+
+    def attempted_pod(self, name: str) -> str:
+        """Returns the name of the attempt that runs, once Argo knows that it does: before, it makes a lost pod anew."""
+        pod = self.running_pod(name)
+
+        def is_known() -> bool:
+            nodes = [n for w in self.workflows(name) for n in w["status"].get("nodes", {}).values()]
+            return any(n["type"] == "Pod" and n["phase"] == "Running" for n in nodes)
+
+        wait_for(is_known, SECONDS, f"Argo does not see that {pod} runs")
+        return pod
 
     def submit(self, name: str, document: Document, **spec: Any) -> str:
         """Applies a DataCube under a name of its own, with fields of its spec; returns its name."""

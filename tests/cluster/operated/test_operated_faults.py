@@ -47,7 +47,7 @@ def rows(operated: OperatorBench) -> Rows:
     many = {"options": {"backoffLimit": 1}}
     documents = {name: operated.download(GIVEN, name, sub_path=name, **many) for name in stalled}
     documents["deadline"] = operated.download(
-        GIVEN, "deadline", sub_path="deadline", options={"backoffLimit": 1, "activeDeadlineSeconds": 15}
+        GIVEN, "deadline", sub_path="deadline", options={"backoffLimit": 1, "activeDeadlineSeconds": 25}
     )
     documents["denied"] = operated.download(GIVEN, "nobody", sub_path="denied", options={"backoffLimit": 3})
     documents["later"] = operated.download(GIVEN, "made-later", sub_path="later")
@@ -78,7 +78,7 @@ def test_permanent_failure_ends_the_run_at_once(operated: OperatorBench, rows: R
 
 
 def test_pod_that_is_deleted_is_followed_by_another(operated: OperatorBench, rows: Rows) -> None:
-    pod = operated.running_pod("deleted")
+    pod = operated.attempted_pod("deleted")
     rows.proxies["deleted"].clear()
     operated.bench.cluster.kubectl("delete", "pod", pod, operated.bench.here, "--grace-period=1", "--wait=false")
     status = operated.finish("deleted")
@@ -87,7 +87,7 @@ def test_pod_that_is_deleted_is_followed_by_another(operated: OperatorBench, row
 
 
 def test_pod_that_is_evicted_is_followed_by_another(operated: OperatorBench, rows: Rows) -> None:
-    pod = operated.running_pod("evicted")
+    pod = operated.attempted_pod("evicted")
     rows.proxies["evicted"].clear()
     metadata = {"name": pod, "namespace": operated.bench.namespace}
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
