@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -95,6 +96,10 @@ async def connect(kubeconfig: Path | None = None) -> AsyncIterator[ApiClient]:
     settings = Configuration()
     loader = await _load(kubeconfig, settings)
     refresh = loader and asyncio.create_task(config.refresh_token(loader, settings))
+    settings.proxy = settings.proxy or _proxy_of_environment(settings.host)
+    settings.client_session_kwargs = {
+        "trust_env": False
+    }  # else each request asks a thread for a proxy and for ~/.netrc
     async with ApiClient(configuration=settings) as api:
         try:
             yield api
@@ -115,6 +120,12 @@ async def _load(kubeconfig: Path | None, settings: Configuration) -> Any:
         place = "this is no pod with an account: give --kubeconfig" if kubeconfig is None else f"look at '{kubeconfig}'"
         raise NoConnection(f"the API server's address or credentials are not to be had, {place}") from error
     return None
+
+
+def _proxy_of_environment(server: str) -> str | None:
+    """Returns the proxy that the environment names for a server, as kubectl takes it; None where it names none."""
+    url = urlsplit(server)
+    return None if not url.hostname or proxy_bypass(url.hostname) else getproxies().get(url.scheme)
 
 
 class Client:
