@@ -1,12 +1,14 @@
 """How long a DataCube takes on a whole cluster, beside what a bare Job and a bare Workflow take there.
 
 One after the other, so that each has the machine for itself: a DataCube, a Job, a Workflow by reference to a template
-that exists; each made by the same client, and seen by the same watches. The transfer is the S3 example.
+that exists; each made by the same client, and seen by the same watches; then a DataCube and a Job by `kubectl apply`,
+which is how people make them. The transfer is the S3 example.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 from contextlib import asynccontextmanager, contextmanager
@@ -54,6 +56,8 @@ class Times:
     cube_workflow: list[float] = field(default_factory=list)
     cube_pod: list[float] = field(default_factory=list)
     complete: list[float] = field(default_factory=list)
+    applied_job_pod: list[float] = field(default_factory=list)
+    applied_cube_workflow: list[float] = field(default_factory=list)
     argo: list[float] = field(default_factory=list)
     """How long after the end of the attempt's container Argo says that its workflow has succeeded."""
 
@@ -62,7 +66,9 @@ class Times:
         argo = ("Argo's Succeeded", self.argo)
         worst = Row("end of main to Complete, worst", max(self.complete), "s", wish=at_most(COMPLETE_SECONDS))
         job, workflow = ("Job to pod", self.job_pod), ("Workflow to pod", self.workflow_pod)
+        applied = ("of a Job to pod", self.applied_job_pod)
         return [
+            compare("kubectl apply of a DataCube to Workflow", self.applied_cube_workflow, "s", applied, DURATION_WISH),
             compare("DataCube to Workflow", self.cube_workflow, "s", job, DURATION_WISH),
             compare("DataCube to transfer pod", self.cube_pod, "s", workflow, DURATION_WISH),
             compare("end of main to Complete", self.complete, "s", argo),
@@ -85,6 +91,8 @@ class Race:
             await self._cube(f"cube-{number}")
             await self._job(f"job-{number}")
             await self._workflow(f"bare-{number}")
+            await self._applied_cube(f"applied-{number}")
+            await self._applied_job(f"applied-job-{number}")
             say(f"  round {number} of {rounds}")
             if not number:
                 self.times = Times()
@@ -110,6 +118,23 @@ class Race:
         self.times.cube_pod.append(await self.arrivals.of(POD, name) - sent)
         ended = await self.arrivals.of(MAIN_ENDED, name)
         self.times.complete.append(await self.arrivals.of(COMPLETE, name) - ended)
+
+    async def _applied_cube(self, name: str) -> None:
+        sent = await self._apply(self._document(name))
+        self.times.applied_cube_workflow.append(await self.arrivals.of(WORKFLOW, name) - sent)
+        await self.arrivals.of(COMPLETE, name)
+
+    async def _applied_job(self, name: str) -> None:
+        sent = await self._apply(self._job_document(name))
+        self.times.applied_job_pod.append(await self.arrivals.of(POD, name) - sent)
+        await self.arrivals.of(MAIN_ENDED, name)
+
+    async def _apply(self, document: Object) -> float:
+        """Has kubectl apply a document as a user does, and returns when it was called."""
+        cluster = self.bench.cluster
+        sent = now()
+        await asyncio.to_thread(cluster.kubectl, "apply", self.bench.here, "-f", "-", text=json.dumps(document))
+        return sent
 
     async def _see_argo_end(self, name: str) -> None:
         ended = await self.arrivals.of(MAIN_ENDED, name)

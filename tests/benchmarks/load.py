@@ -66,6 +66,9 @@ TRANSFER_SECONDS: Final = 2.0
 
 RUN_SECONDS: Final = 1800.0
 POLL_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.25
+"""How often is looked whether all have ended: the look itself takes the time of those that play."""
+
 QUIET_SECONDS: Final = 2.0
 COUNTED: Final = re.compile(
     r'^datacube_reconcile_seconds_(count|sum)\{controller="datacubes",.*\} (\S+)$', re.MULTILINE
@@ -127,7 +130,7 @@ class Field:
                 raise ClusterError(f"{failed[0]} has failed: {self.played.informers[resource].store.get(failed[0])}")
             if time.monotonic() - self.began > RUN_SECONDS:
                 raise ClusterError(f"{len(left)} have not ended in {RUN_SECONDS:.0f} s, such as {min(left)}")
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
         return time.monotonic() - self.began
 
     def _phase(self, resource: Resource, key: str) -> str:

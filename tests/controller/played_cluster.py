@@ -53,30 +53,40 @@ class PlayedCluster:
         while True:
             await asyncio.sleep(COLLECT_SECONDS)
             for resource in (WORKFLOWS, WORKFLOW_TEMPLATES, PODS):
-                for key in list(self.informers[resource].store):
-                    obj = self.informers[resource].store.get(key)
-                    if obj is not None and "deletionTimestamp" not in obj["metadata"]:
-                        await self._collect(resource, obj)
+                for obj in self._suspects(resource):
+                    await self._collect(resource, obj)
+
+    def _suspects(self, resource: Resource) -> list[Object]:
+        """The objects of which an owner is in no cache; there may be thousands of others, which take no time."""
+        store = self.informers[resource].store
+        alive = (obj for obj in map(store.get, store) if obj is not None and "deletionTimestamp" not in obj["metadata"])
+        return [obj for obj in alive if not all(self._is_known(o, obj) for o in owners_of(obj))]
+
+    def _is_known(self, owner: Object, obj: Object) -> bool:
+        known = self.informers[OWNERS[owner["kind"]]].store.get(f"{obj['metadata']['namespace']}/{owner['name']}")
+        return known is not None and known["metadata"]["uid"] == owner["uid"]
 
     async def _collect(self, resource: Resource, obj: Object) -> None:
         about = obj["metadata"]
         with suppress(ApiError):
-            for owner in about.get("ownerReferences") or ():
-                if not await self._is_there(owner, about["namespace"]):
+            for owner in owners_of(obj):
+                if not self._is_known(owner, obj) and not await self._is_there(owner, about["namespace"]):
                     await self.client.delete(resource, about["namespace"], about["name"], uid=about["uid"])
                     return
 
     async def _is_there(self, owner: Object, namespace: str) -> bool:
-        """Whether an owner exists; the server is asked where the cache says no, since a cache is late."""
-        kind = OWNERS[owner["kind"]]
-        known = self.informers[kind].store.get(f"{namespace}/{owner['name']}")
-        if known is not None and known["metadata"]["uid"] == owner["uid"]:
-            return True
+        """Whether an owner exists that no cache shows, since caches are late."""
         try:
-            found = await self.client.get(kind, namespace, owner["name"])
+            found = await self.client.get(OWNERS[owner["kind"]], namespace, owner["name"])
         except NotFound:
             return False
         return bool(found["metadata"]["uid"] == owner["uid"])
+
+
+def owners_of(obj: Object) -> list[Object]:
+    """Returns who owns an object."""
+    owners: list[Object] = obj["metadata"].get("ownerReferences") or []
+    return owners
 
 
 @asynccontextmanager
