@@ -188,7 +188,7 @@ class Stage:
         """Returns the operator's writes here."""
         return self.requests(WRITES)
 
-    async def quiet(self, seconds: float = 0.4) -> None:
+    async def quiet(self, seconds: float = 0.25) -> None:
         """Returns when the operator has asked nothing about this namespace for so long."""
         async with asyncio.timeout(SECONDS):
             count = -1

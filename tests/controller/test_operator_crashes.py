@@ -26,6 +26,7 @@ ALL_WRITES = "^(POST|PUT|PATCH|DELETE) .*/namespaces/{namespace}/"
 RUN_WRITES = f"{ALL_WRITES}(datacubes|workflows|workflowtemplates)"
 SECONDS = 30.0
 MOST = 40
+QUIET_SECONDS = 0.15
 STEP_SECONDS = 0.05
 
 
@@ -100,7 +101,7 @@ async def run_with_a_retry(stage: Stage) -> Outcome:
 async def begin_and_run(stage: Stage) -> None:
     await stage.create(download("cube"), hang())
     await stage.phase("cube", "Running")
-    await stage.quiet()
+    await stage.quiet(QUIET_SECONDS)
 
 
 async def suspend_and_resume(stage: Stage) -> Outcome:
@@ -116,7 +117,7 @@ async def suspend_and_resume(stage: Stage) -> Outcome:
 async def begin_and_end(stage: Stage) -> None:
     await stage.create(download("cube"), succeed())
     await stage.ends("cube")
-    await stage.quiet()
+    await stage.quiet(QUIET_SECONDS)
 
 
 async def run_again(stage: Stage) -> Outcome:
@@ -145,7 +146,7 @@ async def test_operator_killed_at_each_write_ends_the_same_way(world: World, sto
             world.proxy.faults.append(kill)
             async with one_at_a_time(stage):
                 seen = await story.then(stage)
-                await stage.quiet()
+                await stage.quiet(QUIET_SECONDS)
             assert (seen.phase, seen.conditions, seen.attempts) == ("Succeeded", "TTF", story.attempts), number
             assert len(stage.workflows()) == story.runs, number
             assert await stage.leaks() == []
