@@ -87,6 +87,7 @@ class Informer:
         self._failures = Failures(self._timing.backoff)
         self._failing_since: float | None = None
         self._version = ""  # the last one seen; empty where a list is needed
+        self._turn: asyncio.Task[None] | None = None
         self.resource = resource
         self.store = Store(indexes)
         self.is_served = True  # False once the server said that it has no such kind; it may be installed later
@@ -103,6 +104,29 @@ class Informer:
 
     async def run(self) -> None:
         """Keeps the store right until cancelled."""
+        while True:
+            self._turn = asyncio.create_task(self._follow())
+            try:
+                await asyncio.wait([self._turn])
+            finally:
+                self._turn.cancel()
+                await asyncio.gather(self._turn, return_exceptions=True)
+            if not self._turn.cancelled():
+                self._turn.result()
+
+    def list_anew(self) -> None:
+        """Has the store filled from a list that begins now, and `synced` unset until then.
+
+        A watch may be cut off for a minute before that is noticed: whoever has to know what others wrote up to this
+        moment asks for this first.
+        """
+        self.synced.clear()
+        self._version = ""
+        if self._turn is not None:
+            self._turn.cancel()
+
+    async def _follow(self) -> None:
+        """Lists and watches until cancelled."""
         while True:
             try:
                 if not self._version:

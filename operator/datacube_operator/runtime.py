@@ -84,10 +84,15 @@ class Runtime:
             await self.election.release()
 
     async def _lead(self, started: asyncio.Event) -> None:
-        """Runs the controllers once the caches are filled and the lease is held."""
+        """Runs the controllers once the lease is held and the caches show all that was written before that.
+
+        Caches that were filled while another replica led may be behind its last writes: they are filled once more.
+        """
+        await self.election.acquired.wait()
+        for informer in self._all:
+            informer.list_anew()
         for informer in self._all:
             await informer.synced.wait()
-        await self.election.acquired.wait()
         started.set()
         async with asyncio.TaskGroup() as group:
             for controller in self.controllers:

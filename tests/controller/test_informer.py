@@ -273,3 +273,15 @@ async def test_ended_watches_are_counted_by_reason(desk: Desk) -> None:
         for reason in ("Ended", "Expired")
     }
     assert counted == {"Ended": 1, "Expired": 1}
+
+
+async def test_list_is_made_anew_on_demand_though_the_watch_is_open_and_dead(desk: Desk) -> None:
+    desk.script.pages = [page(pod("a", 1), version=5), page(pod("a", 1), pod("b", 7), version=8)]
+    await desk.start()
+    desk.news()
+    desk.informer.list_anew()
+    assert not desk.informer.synced.is_set()
+    await settle()
+    assert desk.informer.synced.is_set()
+    assert desk.news() == ["n/b"]
+    assert [(kind, what) for kind, what, _ in desk.script.requests[-2:]] == [("list", ""), ("watch", "8")]

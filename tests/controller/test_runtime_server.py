@@ -28,6 +28,7 @@ from datacube_operator.resource import DATACUBES, EVENTS, LEASES, Resource
 from datacube_operator.runtime import Runtime
 from datacube_operator.store import split_key
 
+from tests.controller.api_proxy import start_api_proxy, write_kubeconfig
 from tests.controller.server import CLOCK, direct, make_cube, until
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica(name: str, api: Cluster, namespace: str) -> AsyncIterator[Replica]:
-    async with connect(api.kubeconfig) as connection:
+async def replica(name: str, api: Cluster, namespace: str, kubeconfig: Path | None = None) -> AsyncIterator[Replica]:
+    async with connect(kubeconfig or api.kubeconfig) as connection:
         made = Replica(name, connection, namespace)
         yield made
         made.task.cancel()
@@ -133,6 +134,30 @@ async def test_standby_is_warm_and_goes_on_when_the_leader_stops(api: Cluster, n
             await one.task
             await client.create(DATACUBES, namespace, make_cube("b"))
             await wait_for_marks(client, namespace, ["one", "two"])
+            two.stop.set()
+            await two.task
+
+
+async def test_standby_whose_watches_are_dead_sees_all_that_was_written_before_it_leads(
+    api: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    async with direct(api) as client, start_api_proxy(api.kubeconfig) as proxy, replica("one", api, namespace) as one:
+        await client.create(DATACUBES, namespace, make_cube("a"))
+        await wait_for_marks(client, namespace, ["one"])
+        kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", proxy.url)
+        async with replica("two", api, namespace, kubeconfig) as two:
+            await until(lambda: list(two.informer.store) == [f"{namespace}/a"])
+            await proxy.streaming()
+            proxy.silence()
+            await client.create(DATACUBES, namespace, make_cube("b"))
+            await wait_for_marks(client, namespace, ["one", "one"])
+            assert list(two.informer.store) == [f"{namespace}/a"]
+            one.stop.set()
+            await one.task
+            await until(lambda: len(two.informer.store) == 2)
+            await asyncio.sleep(0.3)
+            assert await marks(client, namespace) == ["one", "one"]
+            assert two.at_gate
             two.stop.set()
             await two.task
 
