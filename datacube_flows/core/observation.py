@@ -76,3 +76,14 @@ class Observation:
     will_retry: bool = False
     progress: dict[str, Any] | None = None
     workflow: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the last attempt reached its end."""
+        return bool(self.attempts) and self.attempts[-1].phase is PodPhase.SUCCEEDED
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt runs, and one is to come."""
+        last = self.attempts[-1] if self.attempts else None
+        return self.ended is None and (last is None or last.phase is PodPhase.PENDING or self.will_retry)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from datacube_operator.errors import OperatorError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from datacube_flows.core.observation import Observation
     from datacube_flows.core.plan import TransferPlan
 
@@ -40,6 +40,12 @@ class Found:
     def uid(self) -> str:
         """The uid of the engine's object; empty where there is none."""
         return str(self.workflow["metadata"]["uid"]) if self.workflow else ""
+
+    def age(self, now: datetime) -> float:
+        """Seconds from the making of the engine's object until now, on whichever clock; infinite without one."""
+        if self.workflow is None:
+            return math.inf
+        return abs((now - datetime.fromisoformat(self.workflow["metadata"]["creationTimestamp"])).total_seconds())
 
 
 class Engine(Protocol):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import Phase
 from datacube_flows.core.fold import initial_status
-from datacube_flows.core.observation import Observation, PodPhase
+from datacube_flows.core.observation import Observation
 from datacube_flows.core.plan import make_plan
 from datacube_flows.core.rules import validate
 from datacube_flows.errors import InvalidDataCube
@@ -25,6 +25,7 @@ from datacube_operator.controller import Result
 from datacube_operator.cube import BY_CLAIM, BY_UID, Cube, claim_key, uid_key
 from datacube_operator.engine import Found, NameTaken
 from datacube_operator.errors import Conflict, Forbidden, Invalid, NotFound
+from datacube_operator.meanwhile import meanwhile
 from datacube_operator.paths import find_blocker, find_rivals
 from datacube_operator.refusals import explain_refusal, is_of_ending_namespace
 from datacube_operator.resource import DATACUBES
@@ -214,10 +215,21 @@ class Reconciler:
             return await self._wait(cube, problem, case.described(), WAIT_SECONDS)
         if busy := self._busy(case):
             return await self._wait(cube, (Reason.PATH_BUSY, busy), case.described(), PATH_SECONDS)
+        return await self._go(case, run)
+
+    async def _go(self, case: Case, run: str) -> Result:
+        """Takes the path and begins the run; the template holds no path, and is made meanwhile."""
+        if case.find(run).workflow is not None:
+            return await self._follow(await self._take(case, run), run)
+        async with meanwhile(case.engine.prepare(case.plan)) as preparing:
+            case = await self._take(case, run)
+        return await self._begin(case, run, preparing)
+
+    async def _take(self, case: Case, run: str) -> Case:
+        """Writes that the run has its path."""
+        cube, begun = case.cube, Observation(workflow=case.described(run))
         with self._book.take(cube):
-            begun = Observation(workflow=case.described(run))
-            taken = await self._chronicle.write(cube, self._chronicle.fresh(cube), begun)
-        return await self._follow(case.of(taken), run)
+            return case.of(await self._chronicle.write(cube, self._chronicle.fresh(cube), begun))
 
     def _claim_of(self, case: Case) -> Object | None:
         return self._caches.claims.store.get(claim_key(case.cube.namespace, case.plan.claim.name))
@@ -243,7 +255,7 @@ class Reconciler:
         if found.workflow is None and not case.cube.run_uid:
             return await self._submit(case, run)
         seen = case.engine.observe(case.plan, found, now)
-        if _has_succeeded(seen):
+        if seen.has_succeeded:
             return await self._conclude(case, run, found, seen)
         if found.workflow is None:
             seen = await self._look_for_lost(case, run, found, seen)
@@ -251,7 +263,7 @@ class Reconciler:
             await self._let_go(case, (Reason.QUEUED, "the engine ran an older template: the run is made again"))
             await case.engine.stop(case.plan, found)
             return Result(GOING_SECONDS)
-        elif _is_idle(seen) and is_lost(self._claim_of(case)):
+        elif seen.is_idle and is_lost(self._claim_of(case)):
             await case.engine.stop(case.plan, found)  # its pod would wait for ever
             seen = replace(seen, ended=lost_message(case.plan))
         return await self._conclude(case, run, found, seen)
@@ -261,12 +273,15 @@ class Reconciler:
         if missing := case.engine.unavailable():
             said = (Reason.ENGINE_UNAVAILABLE, missing)
             return await self._wait(case.cube, said, case.described(run), ENGINE_SECONDS)
-        return await self._refusal_of(case, run, self._begin(case)) or Result(SETTLE_SECONDS)
+        return await self._begin(case, run, case.engine.prepare(case.plan))
 
-    async def _begin(self, case: Case) -> None:
-        claim = self._claim_of(case)
-        await case.engine.prepare(case.plan)
-        await case.engine.submit(case.plan, claim_exists=claim is not None)
+    async def _begin(self, case: Case, run: str, preparing: Awaitable[None]) -> Result:
+        """Has the run made, once all that it needs is prepared."""
+        return await self._refusal_of(case, run, self._make(case, preparing)) or Result(SETTLE_SECONDS)
+
+    async def _make(self, case: Case, preparing: Awaitable[None]) -> None:
+        await preparing
+        await case.engine.submit(case.plan, claim_exists=self._claim_of(case) is not None)
 
     async def _refusal_of(self, case: Case, run: str, making: Awaitable[None]) -> Result | None:
         """Has made what a run needs; where that is refused, says so, and returns when to try again."""
@@ -308,7 +323,7 @@ class Reconciler:
     async def _conclude(self, case: Case, run: str, found: Found, seen: Observation) -> Result:
         """Folds what was seen, writes it, and says when to look again."""
         cube, now = case.cube, self._clock.utc()
-        is_settling = seen.waiting is not None and found.workflow is not None and _is_new(found, now)
+        is_settling = seen.waiting is not None and found.age(now) < SETTLE_SECONDS
         if is_settling:
             seen = replace(seen, waiting=None)
         told = self._chronicle.with_progress(cube, seen)
@@ -378,20 +393,3 @@ class Reconciler:
     def _wake_others(self, cube: Cube) -> None:
         for at in self._caches.cubes.store.values_of(BY_CLAIM, cube.document):
             self._paths.wake(at)
-
-
-def _has_succeeded(seen: Observation) -> bool:
-    return bool(seen.attempts) and seen.attempts[-1].phase is PodPhase.SUCCEEDED
-
-
-def _is_idle(seen: Observation) -> bool:
-    """Whether no attempt runs, and one is to come."""
-    last = seen.attempts[-1] if seen.attempts else None
-    return seen.ended is None and (last is None or last.phase is PodPhase.PENDING or seen.will_retry)
-
-
-def _is_new(found: Found, now: datetime) -> bool:
-    """Whether the workflow was made a moment ago, on whichever clock."""
-    assert found.workflow is not None  # noqa: S101 - who asks has one
-    created = datetime.fromisoformat(found.workflow["metadata"]["creationTimestamp"])
-    return abs((now.astimezone(UTC) - created).total_seconds()) < SETTLE_SECONDS
