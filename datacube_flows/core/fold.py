@@ -55,10 +55,16 @@ class Verdict:
 def initial_status(now: datetime, *, generation: int = 0) -> DataCubeStatus:
     """Returns the first status of a run: Pending, all three conditions there and False."""
     now = now.replace(microsecond=0)
-    conditions = tuple(
-        Condition(type=kind, status="False", last_probe_time=now, last_transition_time=now) for kind in ConditionType
+    return DataCubeStatus(
+        observed_generation=generation or None, phase=Phase.PENDING, conditions=tuple(_none_holds(now).values())
     )
-    return DataCubeStatus(observed_generation=generation or None, phase=Phase.PENDING, conditions=conditions)
+
+
+def _none_holds(now: datetime) -> dict[ConditionType, Condition]:
+    return {
+        kind: Condition(type=kind, status="False", last_probe_time=now, last_transition_time=now)
+        for kind in ConditionType
+    }
 
 
 def fold(status: DataCubeStatus, seen: Observation, now: datetime) -> DataCubeStatus:
@@ -122,8 +128,12 @@ def _has_begun(seen: Observation) -> bool:
 
 
 def _conditions(status: DataCubeStatus, seen: Observation, verdict: Verdict, now: datetime) -> tuple[Condition, ...]:
-    """The three conditions, in their order; the old ones, untouched, where none of them changes."""
-    old = {c.type: c for c in status.conditions or ()}
+    """The three conditions, in their order; the old ones, untouched, where none of them changes.
+
+    One that somebody took away is there again.
+    """
+    known = status.conditions or ()
+    old = _none_holds(now) | {c.type: c for c in known}
     is_initialized = _has_started(seen) or old[ConditionType.INITIALIZED].status == "True"
     wanted: dict[ConditionType, _Wanted] = {
         ConditionType.INITIALIZED: ("True", None, INITIALIZED_MESSAGE) if is_initialized else _not(verdict),
@@ -134,8 +144,8 @@ def _conditions(status: DataCubeStatus, seen: Observation, verdict: Verdict, now
         wanted[ConditionType.COMPLETE] = _HOLDS_NOT
         final = ConditionType.COMPLETE if verdict.phase is Phase.SUCCEEDED else ConditionType.FAILED
         wanted[final] = ("True", verdict.reason, verdict.message[:MAX_MESSAGE] or None)
-    if all((c.status, c.reason, c.message) == wanted[c.type] for c in status.conditions or ()):
-        return status.conditions or ()
+    if tuple((c.type, c.status, c.reason, c.message) for c in known) == tuple((k, *w) for k, w in wanted.items()):
+        return known
     return tuple(_condition(old[kind], wanted[kind], now) for kind in ConditionType)
 
 

@@ -235,6 +235,13 @@ def test_nothing_changes_when_the_same_is_seen_again() -> None:
     assert fold(status, seen, at(60)) == status
 
 
+def test_condition_that_somebody_took_away_is_there_again() -> None:
+    whole = initial_status(T0)
+    torn = whole.model_copy(update={"conditions": (whole.conditions or ())[2:]})
+    mended = fold(torn, Observation(), T0)
+    assert mended.conditions == whole.conditions
+
+
 def test_dry_run_fills_the_plan_and_no_result() -> None:
     report = TransferReport(Reason.TRANSFER_COMPLETE, plan=ChangePlan(add=1, update=2, delete=3, bytes=4))
     wire = fold(initial_status(T0), Observation((succeeded(report=report),)), at(10)).to_wire()
