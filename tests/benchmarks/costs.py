@@ -23,7 +23,7 @@ class Cost:
     Attributes:
         count: how many.
         seconds: from the first request to the last end.
-        calls: to the API server, watches, lists of all and the lease left out.
+        calls: to the API server; watches, lists of all, the lease and the accounts of a namespace left out.
         writes: of them.
     """
 

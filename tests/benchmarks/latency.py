@@ -45,6 +45,8 @@ JOBS: Final = Resource("batch", "v1", "jobs")
 CLAIM: Final = "data"
 DURATION_WISH: Final = times_at_most(1.5)
 COMPLETE_SECONDS: Final = 1.0
+CALM_SECONDS: Final = 3.0
+"""Before anything is made: what was made before it ends its containers in that time."""
 
 
 @dataclass
@@ -107,7 +109,6 @@ class Race:
     async def _workflow(self, name: str) -> None:
         plan = self.bench.plan(self._document(name, uid=f"uid-of-{name}"))
         await self._create(WORKFLOW_TEMPLATES, render_template(plan, self.bench.installation))
-        await asyncio.sleep(1)  # so that Argo knows the template
         sent = await self._create(WORKFLOWS, render_workflow(plan, claim_exists=True))
         self.times.workflow_pod.append(await self.arrivals.of(POD, name) - sent)
         await self.arrivals.of(MAIN_ENDED, name)
@@ -132,6 +133,7 @@ class Race:
     async def _apply(self, document: Object) -> float:
         """Has kubectl apply a document as a user does, and returns when it was called."""
         cluster = self.bench.cluster
+        await asyncio.sleep(CALM_SECONDS)
         sent = now()
         await asyncio.to_thread(cluster.kubectl, "apply", self.bench.here, "-f", "-", text=json.dumps(document))
         return sent
@@ -142,6 +144,7 @@ class Race:
 
     async def _create(self, resource: Resource, document: Object) -> float:
         """Makes an object, and returns when it was asked for."""
+        await asyncio.sleep(CALM_SECONDS)
         sent = now()
         await self.client.create(resource, self.bench.namespace, document)
         return sent

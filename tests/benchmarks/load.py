@@ -1,7 +1,8 @@
 """Many DataCubes made in one go, and as many bare Workflows, before an API server around which all else is played.
 
-All of them fill folders of one claim, which is the case in which DataCubes have most to do with each other. The
-operator's requests go through the proxy, and so do those that make the bare Workflows: both are counted in one way.
+All of them fill folders of one claim, which is the case in which DataCubes have most to do with each other. No attempt
+ends before all run, so that each run tells its status all that it ever does. The operator's requests go through the
+proxy, and so do those that make the bare Workflows: both are counted in one way.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from datacube_operator.client import Client, connect
 from datacube_operator.fence import Fence
 from datacube_operator.metrics import Metrics
-from datacube_operator.resource import CLAIMS, DATACUBES, WORKFLOW_TEMPLATES, WORKFLOWS
+from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOW_TEMPLATES, WORKFLOWS
 
 from datacube_flows.core.manifests import Installation
 from datacube_flows.core.plan import make_plan
 from datacube_flows.core.rules import validate
-from datacube_flows.engines.argo import render_template, render_workflow, workflow_name
+from datacube_flows.engines.argo import render_template, render_workflow
 from tests.benchmarks.costs import MINUTE, Cost, Load, Rest
 from tests.benchmarks.footprint import cpu_seconds, peak_megabytes
 from tests.cluster.api import api_server
@@ -41,10 +43,11 @@ from tests.controller.scenarios_documents import CLAIM, download
 from tests.controller.server import CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from datacube_operator.resource import Resource
 
+    from datacube_flows.core.plan import TransferPlan
     from tests.benchmarks.table import Row
     from tests.cluster.cluster import Cluster
     from tests.controller.api_proxy import ApiProxy
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from tests.controller.scenarios_bench import World
 
 Object = dict[str, Any]
+Item = TypeVar("Item")
 
 NAMESPACE: Final = "load"
 HANDS: Final = 4
@@ -61,8 +65,9 @@ HANDS: Final = 4
 USERS: Final = 16
 """How many at once make DataCubes."""
 
-TRANSFER_SECONDS: Final = 2.0
-"""So long each attempt runs: its start and its end are two pieces of news, as in life."""
+ONCE: Final = ("/serviceaccounts", "/rolebindings")
+"""Made once for a namespace, whose cost is not that of a DataCube."""
+
 
 RUN_SECONDS: Final = 1800.0
 POLL_SECONDS: Final = 0.05
@@ -70,6 +75,7 @@ LOOK_SECONDS: Final = 0.25
 """How often is looked whether all have ended: the look itself takes the time of those that play."""
 
 QUIET_SECONDS: Final = 2.0
+FAILED: Final = {"Failed", "Error"}
 COUNTED: Final = re.compile(
     r'^datacube_reconcile_seconds_(count|sum)\{controller="datacubes",.*\} (\S+)$', re.MULTILINE
 )
@@ -99,54 +105,65 @@ def _server() -> Iterator[Cluster]:
 
 @dataclass
 class Field:
-    """A namespace in which runs are counted, from now on.
+    """A namespace in which runs are counted.
 
     Attributes:
         proxy: counts requests.
         played: plays the children, and is the user's client.
+        count: of the runs.
+        gate: opened, attempts end.
+        began: when the first run was asked for.
     """
 
     proxy: ApiProxy
     played: PlayedCluster
-    began: float = field(default_factory=time.monotonic)
+    count: int
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    began: float = 0.0
 
-    async def prepare(self, names: Sequence[str]) -> None:
-        """Makes the namespace, and says how long attempts run."""
+    @property
+    def names(self) -> list[str]:
+        """Of the DataCubes."""
+        return [f"cube-{number:04}" for number in range(self.count)]
+
+    async def begin(self) -> None:
+        """Makes the namespace, has all attempts run until the gate is opened, and counts from now on."""
         await self.played.client.create(NAMESPACES, None, {"metadata": {"name": NAMESPACE}})
-        self.played.kubelet.scripts.update({f"{NAMESPACE}/{n}": (succeed(seconds=TRANSFER_SECONDS),) for n in names})
+        script = (replace(succeed(), gate=self.gate),)
+        self.played.kubelet.scripts.update({f"{NAMESPACE}/{name}": script for name in self.names})
         self.proxy.seen.clear()
         self.began = time.monotonic()
 
-    async def ends(self, resource: Resource, keys: Sequence[str]) -> float:
-        """Returns after how many seconds all of these have succeeded.
+    async def all_are(self, phase: str, resource: Resource) -> None:
+        """Returns once that is the phase of all objects of a kind.
 
         Raises:
-            ClusterError: One did not, or not in time.
+            ClusterError: One has failed, or it is not so in time.
         """
-        left = set(keys)
-        while left:
-            left -= {key for key in left if self._phase(resource, key) == "Succeeded"}
-            if failed := [key for key in left if self._phase(resource, key) in {"Failed", "Error"}]:
-                raise ClusterError(f"{failed[0]} has failed: {self.played.informers[resource].store.get(failed[0])}")
+        while (phases := self._phases(resource))[phase] < self.count:
+            if FAILED & set(phases):
+                raise ClusterError(f"not all {resource} end well: {dict(phases)}")
             if time.monotonic() - self.began > RUN_SECONDS:
-                raise ClusterError(f"{len(left)} have not ended in {RUN_SECONDS:.0f} s, such as {min(left)}")
+                raise ClusterError(f"not all {resource} are {phase} in {RUN_SECONDS:.0f} s: {dict(phases)}")
             await asyncio.sleep(LOOK_SECONDS)
-        return time.monotonic() - self.began
 
-    def _phase(self, resource: Resource, key: str) -> str:
-        found = self.played.informers[resource].store.get(key) or {}
-        return str((found.get("status") or {}).get("phase", ""))
+    def _phases(self, resource: Resource) -> Counter[str]:
+        store = self.played.informers[resource].store
+        return Counter(str(((store.get(key) or {}).get("status") or {}).get("phase", "")) for key in store)
 
-    async def cost(self, count: int, seconds: float) -> Cost:
-        """Returns what was asked since, once nothing more is."""
-        known = -1
+    async def end(self, resource: Resource) -> Cost:
+        """Lets all attempts end; returns what was spent until all objects of a kind had, and nothing more was asked."""
+        self.gate.set()
+        await self.all_are("Succeeded", resource)
+        seconds, known = time.monotonic() - self.began, -1
         while known != len(lines := self._lines()):
             known = len(lines)
             await asyncio.sleep(QUIET_SECONDS)
-        return Cost(count, seconds, len(lines), sum(1 for line in lines if re.search(WRITES, line)))
+        return Cost(self.count, seconds, len(lines), sum(1 for line in lines if re.search(WRITES, line)))
 
     def _lines(self) -> list[str]:
-        return [seen.line for seen in self.proxy.seen if f"/namespaces/{NAMESPACE}/" in seen.line]
+        lines = (seen.line for seen in self.proxy.seen if f"/namespaces/{NAMESPACE}/" in seen.line)
+        return [line for line in lines if not any(name in line for name in ONCE)]
 
 
 async def _bare(server: Cluster, folder: Path, count: int) -> Cost:
@@ -156,36 +173,36 @@ async def _bare(server: Cluster, folder: Path, count: int) -> Cost:
         played_cluster(server.kubeconfig) as played,
         connect(write_kubeconfig(folder / "kubeconfig", proxy.url)) as api,
     ):
-        client, field = Client(api, Fence.none(CLOCK), Metrics()), Field(proxy, played)
-        plans = [make_plan(validate(_document(n, namespace=NAMESPACE, uid=f"uid-of-{n}"))) for n in _names(count)]
-        await field.prepare(_names(count))
+        client, field = Client(api, Fence.none(CLOCK), Metrics()), Field(proxy, played, count)
+        plans = [make_plan(validate(_document(n, namespace=NAMESPACE, uid=f"uid-of-{n}"))) for n in field.names]
+        await field.begin()
         installation = Installation(image=IMAGE)
 
-        async def make(plan: Any) -> None:
+        async def make(plan: TransferPlan) -> None:
             await client.create(WORKFLOW_TEMPLATES, NAMESPACE, render_template(plan, installation))
             await client.create(WORKFLOWS, NAMESPACE, render_workflow(plan))
 
         await _each(plans, HANDS, make)
-        seconds = await field.ends(WORKFLOWS, [f"{NAMESPACE}/{workflow_name(plan)}" for plan in plans])
-        return await field.cost(count, seconds)
+        await field.all_are("Running", PODS)
+        return await field.end(WORKFLOWS)
 
 
 async def _operated(server: Cluster, folder: Path, count: int, idle_seconds: float, bare: Cost) -> Load:
     async with made_world(server, folder, "bench") as world:
         empty = await _rest(world, 0, idle_seconds)
-        field, pid = Field(world.proxy, world.played), world.operator.pid
-        await field.prepare(_names(count))
+        field, pid = Field(world.proxy, world.played, count), world.operator.pid
+        await field.begin()
         await world.client.create(CLAIMS, NAMESPACE, CLAIM)
         before = cpu_seconds(pid)
 
         async def make(name: str) -> None:
             await world.client.create(DATACUBES, NAMESPACE, _document(name))
 
-        await _each(_names(count), USERS, make)
-        seconds = await field.ends(DATACUBES, [f"{NAMESPACE}/{name}" for name in _names(count)])
-        cost = await field.cost(count, seconds)
+        await _each(field.names, USERS, make)
+        await field.all_are("Running", DATACUBES)
+        cost = await field.end(DATACUBES)
         cpu, peak = cpu_seconds(pid) - before, peak_megabytes(pid)
-        say(f"  they took {seconds:.0f} s; now a restart")
+        say(f"  they took {cost.seconds:.0f} s; now a restart")
         return Load(bare, cost, peak, cpu, empty, await _rest(world, count, idle_seconds))
 
 
@@ -219,7 +236,7 @@ async def _caught_up(operator: OperatorRun, count: int) -> float:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _each(items: Iterable[Any], hands: int, make: Callable[[Any], Awaitable[None]]) -> None:
+async def _each(items: Iterable[Item], hands: int, make: Callable[[Item], Awaitable[None]]) -> None:
     """Makes something of each item, so many at once, in their order."""
     left = iter(items)
 
@@ -228,10 +245,6 @@ async def _each(items: Iterable[Any], hands: int, make: Callable[[Any], Awaitabl
             await make(item)
 
     await asyncio.gather(*(work() for _ in range(hands)))
-
-
-def _names(count: int) -> list[str]:
-    return [f"cube-{number:04}" for number in range(count)]
 
 
 def _document(name: str, **metadata: str) -> Object:
