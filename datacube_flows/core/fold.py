@@ -119,7 +119,8 @@ def _failed(reason: Reason, message: str, *, attempts: int) -> Verdict:
 
 
 def _has_started(seen: Observation) -> bool:
-    return any(a.started is not None for a in seen.attempts)
+    """Whether an attempt started; of one that succeeded nothing else may be known, where its pod is gone."""
+    return any(a.started is not None or a.phase is PodPhase.SUCCEEDED for a in seen.attempts)
 
 
 def _has_begun(seen: Observation) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -233,6 +234,11 @@ def test_nothing_changes_when_the_same_is_seen_again() -> None:
     seen = Observation((running(),))
     status = fold(initial_status(T0), seen, at(2))
     assert fold(status, seen, at(60)) == status
+
+
+def test_success_of_which_no_start_was_seen_has_started_all_the_same() -> None:
+    status = fold(initial_status(T0), Observation((replace(succeeded(), started=None),)), at(10))
+    assert [c.status for c in status.conditions or ()] == ["True", "True", "False"]
 
 
 def test_condition_that_somebody_took_away_is_there_again() -> None:
