@@ -142,8 +142,10 @@ async def test_leader_that_cannot_reach_the_server_for_long_ends_and_one_that_co
     attempt.release()
     assert await world.operator.ended(20) == LOST
     world.operator.start()
-    await asyncio.sleep(2)
-    assert (await world.operator.ask("/readyz"))[0] == 503
+    async with asyncio.timeout(20):
+        while (answer := (await world.operator.ask("/readyz"))[0]) == 0:
+            await asyncio.sleep(0.1)
+    assert answer == 503
     world.proxy.cut = False
     await restart(world)
     assert (await stage.ends("cube")).phase == "Succeeded"
