@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from datacube_flows.core import labels
+from datacube_flows.engines.argo_accounts import render_cluster_roles
 from tests.canary import has_canary
 from tests.cluster.crd_client import serve_crd
 from tests.cluster.errors import ClusterError
@@ -166,6 +167,7 @@ def said(status: Document) -> tuple[str, str]:
 def running_operator(bench: Bench, folder: Path, *flags: str, identity: str = "one") -> Iterator[OperatorBench]:
     """Has a replica look after the namespace of a bench while the block runs."""
     serve_crd(bench.cluster)
+    bench.cluster.apply(*render_cluster_roles())
     installation = bench.installation
     operator = OperatorRun(
         bench.cluster.kubeconfig,
