@@ -32,11 +32,24 @@ Object = dict[str, Any]
 
 MANAGED: Final = f"{labels.MANAGED_BY}={labels.MANAGER}"
 COLLECT_SECONDS: Final = 0.05
+AT_ONCE: Final = 32
 TLS_SECONDS: Final = 0.25
 """So long connections may take to say goodbye after they were closed (aiohttp, 'Graceful shutdown')."""
 
 TIMING: Final = WatchTiming(backoff=Backoff(first=0.1, cap=0.5))
 OWNERS: Final = {"DataCube": DATACUBES, "Workflow": WORKFLOWS}
+
+
+class PatientClient(Client):
+    """Asks for a few things at a time: a thousand requests at once would run out of time while they wait."""
+
+    def __init__(self, api: ApiClient) -> None:
+        super().__init__(api, Fence.none(CLOCK), Metrics())
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def _ask(self, *request: Any) -> Object:
+        async with self._turns:
+            return await super()._ask(*request)
 
 
 @dataclass(frozen=True)
@@ -111,7 +124,7 @@ async def played_cluster(kubeconfig: Path) -> AsyncIterator[PlayedCluster]:
 
 
 def _make(api: ApiClient) -> PlayedCluster:
-    client, metrics = Client(api, Fence.none(CLOCK), Metrics()), Metrics()
+    client, metrics = PatientClient(api), Metrics()
     informers = {
         resource: Informer(
             client,
