@@ -275,7 +275,18 @@ class Client:
                 status = _status(await response.read())
                 wait = _seconds(response.headers.get("Retry-After", ""))
                 raise error_from_status(str(request), status, code=code, retry_after=wait)
-            yield response
+            try:
+                yield response
+            except BaseException:
+                _break_off(response)
+                raise
+
+
+def _break_off(response: aiohttp.ClientResponse) -> None:
+    """Ends a connection whose answer is not wanted to its end; a polite end would wait for the other side."""
+    transport = response.connection and response.connection.transport
+    if transport is not None:
+        transport.abort()
 
 
 @contextmanager

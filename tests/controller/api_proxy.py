@@ -157,9 +157,14 @@ class ApiProxy:
                 return web.Response()
             sent = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP}
             response = web.StreamResponse(status=answer.status, headers=sent)
-            with suppress(ConnectionError):  # the client may have gone, as one that is killed has
-                await response.prepare(request)
-                await self._copy(answer, response, is_watch="watch=true" in request.raw_path)
+            try:
+                with suppress(ConnectionError):  # the client may have gone, as one that is killed has
+                    await response.prepare(request)
+                    await self._copy(answer, response, is_watch="watch=true" in request.raw_path)
+            finally:
+                transport = answer.connection and answer.connection.transport
+                if transport is not None:  # not read to its end: a polite end would wait for the server
+                    transport.abort()
             return response
 
     async def _copy(self, answer: aiohttp.ClientResponse, response: web.StreamResponse, *, is_watch: bool) -> None:
