@@ -130,9 +130,13 @@ def test_attempt_without_a_report_tells_its_last_words(tmp_path: Path) -> None:
     assert CANARY not in seen.failure[1]
 
 
-def test_no_process_and_no_scratch_folder_is_left(silent_endpoint: str, tmp_path: Path) -> None:
+def test_no_process_and_no_scratch_folder_is_left(
+    silent_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = set(children())
-    scratch = set(Path("/tmp").glob("datacube-attempt-*"))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
     runner_for(silent_endpoint, tmp_path).run_attempt(plan_of(activeDeadlineSeconds=2), 1, lambda _values: None)
     assert set(children()) == before
-    assert set(Path("/tmp").glob("datacube-attempt-*")) <= scratch
+    assert list(scratch.iterdir()) == []

@@ -8,10 +8,10 @@ import time
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from datacube_flows.transfers.redact import MASK, Redactor
+from datacube_flows.transfers.redact import MASK, MIN_SECRET, Redactor
 from tests.canary import CANARY
 
 pytestmark = pytest.mark.t0
@@ -66,6 +66,7 @@ def test_secret_is_masked_in_every_form(form: str, secret: str) -> None:
 
 @given(secret=SECRETS, before=AROUND, after=AROUND, form=st.sampled_from(sorted(FORMS)))
 def test_random_secret_never_passes(secret: str, before: str, after: str, form: str) -> None:
+    assume(len(Redactor()(secret)) >= MIN_SECRET)  # without its control characters it would be too short to be one
     written = FORMS[form](secret)
     found = Redactor([secret])(before + written + after)
     assert MASK in found
