@@ -87,3 +87,8 @@ class Observation:
         """Whether no attempt runs, and one is to come."""
         last = self.attempts[-1] if self.attempts else None
         return self.ended is None and (last is None or last.phase is PodPhase.PENDING or self.will_retry)
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether there is nothing yet but what is to start."""
+        return self.ended is None and all(a.phase is PodPhase.PENDING for a in self.attempts)

@@ -103,8 +103,11 @@ class Cube:
     @property
     def waits_for(self) -> str:
         """Why no run begins; empty where one is under way or has ended."""
-        if self.is_active or self.is_final:
-            return ""
+        return "" if self.is_active or self.is_final else self.trouble
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing goes on, as its status says it, also of a run that was begun; empty where it says nothing."""
         said = {c.type: c.reason for c in self.status.conditions or () if c.status == "False" and c.reason}
         return said.get(ConditionType.INITIALIZED) or said.get(ConditionType.COMPLETE) or ""
 

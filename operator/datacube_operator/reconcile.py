@@ -59,7 +59,7 @@ GOING_SECONDS: Final = 1.0
 """While a workflow of before is on its way out."""
 
 SETTLE_SECONDS: Final = 4.0
-"""A pod that waits is no news before that: scheduler, volume and kubelet take a moment."""
+"""A run that begins is no news before that, and a pod that waits: scheduler, volume and kubelet take a moment."""
 
 HELD: Final = "spec.suspend holds the transfer: set it to false to go on"
 
@@ -103,6 +103,7 @@ class Reconciler:
         self._engines, self._policy, self._paths, self._clock = engines, policy, paths, clock
         self._chronicle = Chronicle(book, outlets, clock)
         self._known: dict[str, Cube] = {}
+        self._untold: set[str] = set()  # uids of those whose run is there, and no status tells of it yet
         self._in_namespace: Counter[str] = Counter()
 
     async def reconcile(self, key: str) -> Result:
@@ -228,6 +229,7 @@ class Reconciler:
     async def _take(self, case: Case, run: str) -> Case:
         """Writes that the run has its path."""
         cube, begun = case.cube, Observation(workflow=case.described(run))
+        self._untold.discard(cube.uid)
         with self._book.take(cube):
             return case.of(await self._chronicle.write(cube, self._chronicle.fresh(cube), begun))
 
@@ -252,7 +254,7 @@ class Reconciler:
             return await self._follow_foreign(case, run)
         case = case.as_run(run)
         found, now = case.find(run), self._clock.utc()
-        if found.workflow is None and not case.cube.run_uid:
+        if found.workflow is None and not (case.cube.run_uid or case.cube.uid in self._untold):
             return await self._submit(case, run)
         seen = case.engine.observe(case.plan, found, now)
         if seen.has_succeeded:
@@ -323,16 +325,16 @@ class Reconciler:
     async def _conclude(self, case: Case, run: str, found: Found, seen: Observation) -> Result:
         """Folds what was seen, writes it, and says when to look again."""
         cube, now = case.cube, self._clock.utc()
-        is_settling = seen.waiting is not None and found.age(now) < SETTLE_SECONDS
-        if is_settling:
-            seen = replace(seen, waiting=None)
+        if seen.is_beginning and not cube.trouble and found.age(now) < SETTLE_SECONDS:
+            self._untold.add(cube.uid)
+            return Result(SETTLE_SECONDS)
         told = self._chronicle.with_progress(cube, seen)
         described = case.described(run, found.uid or cube.run_uid)
         after = await self._chronicle.write(cube, cube.status, replace(told, workflow=described))
         if after.is_final:
             return await self._finish(case, after)
         await case.engine.watch_over(case.plan, found, now)
-        return Result(SETTLE_SECONDS if is_settling else LOOK_AGAIN_SECONDS)
+        return Result(LOOK_AGAIN_SECONDS)
 
     async def _finish(self, case: Case, cube: Cube) -> Result:
         """A run has ended: what waited for its path may go on."""
@@ -382,6 +384,7 @@ class Reconciler:
             for engine in self._engines.values():
                 engine.forget(cube.namespace)
         self._book.forget(cube.uid)
+        self._untold.discard(cube.uid)
         self._leave(cube)
 
     def _leave(self, cube: Cube) -> Result:

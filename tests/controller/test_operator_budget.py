@@ -35,6 +35,20 @@ async def test_plain_runs_cost_few_requests_and_writes_each(stage: Stage) -> Non
     assert len(stage.workflows()) == CUBES
 
 
+async def test_run_that_nobody_else_delays_costs_as_little(stage: Stage) -> None:
+    await stage.claim()
+    await stage.create(download("first", sub_path="first"), succeed())
+    await stage.ends("first")
+    await stage.quiet()
+    before = len(stage.requests())
+    await stage.create(download("cube"), succeed(seconds=1))
+    await stage.ends("cube")
+    await stage.quiet()
+    asked = stage.requests()[before:]
+    assert len([line for line in asked if "/datacubes/cube/status" in line]) == 3, "taken up, running, ended"
+    assert len(asked) <= WRITES, asked
+
+
 async def test_nothing_is_asked_or_written_about_what_has_ended_or_waits(stage: Stage) -> None:
     await stage.create(download("waits", claim="missing"))
     await stage.waits("waits", Reason.WAITING_FOR_VOLUME)

@@ -30,11 +30,38 @@ def bench(clock: FakeClock) -> Bench:
 async def test_run_is_begun_with_one_status_and_one_workflow(bench: Bench) -> None:
     plan = await bench.begin()
     assert bench.begun == [workflow_name(plan)]
-    statuses = [call for call in bench.api.calls if call == "apply datacubes/cube"]
-    assert len(statuses) == 2, "one that takes the path, one that knows the workflow's uid"
+    assert bench.api.calls.count("apply datacubes/cube") == 1, "the one that takes the path"
     workflow = bench.workflow(plan)
     assert workflow is not None
+    bench.pod(plan, "Running")
+    await bench.settle()
+    assert bench.api.calls.count("apply datacubes/cube") == 2, "one that tells of the attempt and knows the run's uid"
     assert bench.cube().run_uid == workflow["metadata"]["uid"]
+
+
+async def test_run_that_does_not_get_on_is_told_after_a_while(bench: Bench) -> None:
+    plan = await bench.begin()
+    workflow = bench.workflow(plan)
+    assert workflow is not None
+    bench.clock.move(5)
+    await bench.look()
+    assert bench.cube().run_uid == workflow["metadata"]["uid"]
+    assert bench.api.calls.count("apply datacubes/cube") == 2
+
+
+async def test_run_that_was_held_before_any_status_told_of_it_is_begun_again(bench: Bench) -> None:
+    plan = await bench.begin()
+    bench.change(spec={"suspend": True})
+    await bench.settle()
+    assert bench.workflow(plan) is None
+    bench.api.fail("create workflows", Forbidden("create", 403, "Forbidden", "no"))
+    bench.change(spec={"suspend": False})
+    await bench.settle()
+    bench.api.faults.clear()
+    await bench.look()
+    await bench.settle()
+    assert bench.phase() == "Pending"
+    assert bench.workflow(plan) is not None
 
 
 async def test_run_is_begun_once_while_no_cache_shows_it(bench: Bench) -> None:
