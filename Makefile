@@ -66,7 +66,7 @@ RESOLVE := pip compile pyproject.toml --universal --python-version 3.11 --genera
 lock: install ## Resolve the dependencies anew: all of them, and those of each image among them
 	$(BIN)/uv $(RESOLVE) --extra all --group test --group check --upgrade -o requirements.lock
 	$(BIN)/uv $(RESOLVE) --extra transfer --constraints requirements.lock -o operator/deploy/transfer.lock
-	$(BIN)/uv $(RESOLVE) --extra operator --extra argo --constraints requirements.lock -o operator/deploy/operator.lock
+	$(BIN)/uv $(RESOLVE) --extra operator --extra argo --extra prefect --constraints requirements.lock -o operator/deploy/operator.lock
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
