@@ -1,0 +1,251 @@
+"""What is asked of a Prefect server: one deployment, its flow runs and their states, and what people do to them.
+
+The server keeps a history. It may be away at any time: every method then raises `ServerUnavailable`, soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventFilter, EventNameFilter
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.flow_engine import run_flow_async
+from prefect.states import AwaitingRetry, Scheduled
+
+from datacube_flows.core import labels
+from datacube_flows.engines.prefect_flow import WORK, transfer
+from datacube_flows.engines.prefect_view import DEPLOYMENT, FLOW, run_parameters, run_tags, run_title
+from datacube_flows.errors import DataCubeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from datacube_flows.core.plan import TransferPlan
+    from datacube_flows.engines.prefect_flow import Work
+
+ANSWER_SECONDS: Final = 15.0
+"""How long one question to the server may take, with all that the client tries by itself."""
+
+PAGE: Final = 200
+QUEUED: Final = "Queued"
+KEPT: Final = ("HELD",)
+
+OPEN: Final = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED)
+
+PEOPLE_DO: Final = ("prefect.flow-run.Cancelling", "prefect.flow-run.Cancelled", "prefect.flow-run.AwaitingRetry")
+"""Events that tell of a cancellation or a retry that somebody asked for."""
+
+
+class ServerUnavailable(DataCubeError):
+    """The Prefect server gives no answer, or one that cannot be used."""
+
+
+class Ending(StrEnum):
+    """How a flow run ends, or is held."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    HELD = "PAUSED"
+
+
+@dataclass(frozen=True)
+class RunSeen:
+    """A flow run as the server has it.
+
+    Attributes:
+        id: its id.
+        uid: of the DataCube that it was made for; empty where somebody else made it.
+        run: the name of the DataCube's run that it was made for.
+        state: type of its state, such as `RUNNING`.
+        state_name: what people see, such as `AwaitingRetry`.
+        message: what its state says.
+        created: when it was made.
+        count: how often it was begun.
+    """
+
+    id: str
+    uid: str
+    run: str
+    state: str
+    state_name: str
+    message: str
+    created: datetime
+    count: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in {str(state.value) for state in OPEN}
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether it is to be begun once more."""
+        return self.state_name == "AwaitingRetry"
+
+
+class FlowRuns:
+    """The flow runs of one deployment. Used on one event loop alone, on which there is a client (see `FlowThread`)."""
+
+    def __init__(self) -> None:
+        self._deployment: UUID | None = None
+
+    async def check(self) -> None:
+        """Has the deployment there; it has no schedule and no work pool: who runs it is whoever calls `execute`."""
+        async with _client() as client:
+            if self._deployment is None:
+                flow_id = await client.create_flow_from_name(FLOW)
+                self._deployment = await client.create_deployment(
+                    flow_id,
+                    DEPLOYMENT,
+                    description="Runs of DataCubes. Apply a DataCube to begin one.",
+                    tags=[labels.MANAGER],
+                    enforce_parameter_schema=False,
+                    parameter_openapi_schema={"type": "object", "properties": {}},
+                )
+            else:
+                await client.request("GET", "/health")
+
+    async def begin(self, plan: TransferPlan, run: str, key: str) -> RunSeen:
+        """Makes the flow run of a run, or finds the one that was made with that key."""
+        async with _client() as client:
+            made = await client.create_flow_run_from_deployment(
+                await self._id(),
+                parameters=run_parameters(plan),
+                state=Scheduled(name=QUEUED),
+                name=run_title(plan),
+                tags=run_tags(plan),
+                idempotency_key=key,
+                labels={labels.UID: plan.uid, labels.RUN: run},
+            )
+            return _seen(made)
+
+    async def find(self, run_id: str) -> RunSeen | None:
+        """Returns a flow run; None where there is none of that id."""
+        async with _client() as client:
+            try:
+                return _seen(await client.read_flow_run(UUID(run_id)))
+            except (ObjectNotFound, ValueError):
+                return None
+
+    async def open_runs(self) -> list[RunSeen]:
+        """Returns all flow runs of the deployment that have not ended, the oldest first."""
+        found: list[RunSeen] = []
+        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(OPEN)))
+        while True:
+            async with _client() as client:
+                page = await client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(state=state),
+                    deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[await self._id()])),
+                    sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+                    limit=PAGE,
+                    offset=len(found),
+                )
+            found += map(_seen, page)
+            if len(page) < PAGE:
+                return found
+
+    async def execute(self, run_id: str, work: Work) -> None:
+        """Runs a flow run to its end; one that was begun before goes on, with the attempts that are known."""
+        async with _client() as client:
+            flow_run = await client.read_flow_run(UUID(run_id))
+            if flow_run.state is None or flow_run.state.name != QUEUED:
+                await client.set_flow_run_state(flow_run.id, AwaitingRetry(), force=True)
+                flow_run = await client.read_flow_run(flow_run.id)
+        WORK.set(work)
+        await run_flow_async(transfer, flow_run=flow_run, parameters=run_parameters(work.plan), return_type="state")
+
+    async def conclude(self, run_id: str, ending: Ending, message: str) -> None:
+        """Ends a flow run, and what is open of its tasks, whatever their states were."""
+        state: State[Any] = State(type=StateType(ending.value), name=_NAMES[ending], message=message[:2000])
+        async with _client() as client:
+            tasks = await client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id)])), limit=PAGE
+            )
+            for run in tasks:
+                if run.state is None or not run.state.is_final() or run.state.is_crashed():
+                    await client.set_task_run_state(run.id, _ended_task(state), force=True)
+            await client.set_flow_run_state(UUID(run_id), state, force=True)
+
+    async def what_people_do(self) -> AsyncIterator[str]:
+        """Yields the id of each flow run that somebody cancels or retries; empty texts once it listens.
+
+        Raises:
+            ServerUnavailable: the connection is lost; something may have been missed.
+        """
+        wanted = EventFilter(event=EventNameFilter(name=list(PEOPLE_DO)))
+        async with _translated(), get_events_subscriber(wanted, reconnection_attempts=0) as subscriber:
+            yield ""
+            async for event in subscriber:
+                yield event.resource.id.removeprefix("prefect.flow-run.")
+        raise ServerUnavailable("the Prefect server ended the subscription")
+
+    async def _id(self) -> UUID:
+        if self._deployment is None:
+            await self.check()
+        assert self._deployment is not None  # noqa: S101 - `check` sets it, or raises
+        return self._deployment
+
+
+_NAMES: Final = {
+    Ending.COMPLETED: "Completed",
+    Ending.FAILED: "Failed",
+    Ending.CANCELLED: "Cancelled",
+    Ending.HELD: "Suspended",
+}
+
+
+def _ended_task(state: State[Any]) -> State[Any]:
+    """The state of a task whose run ends: one that is only held is ended all the same, and begun anew."""
+    if state.type is StateType.PAUSED:
+        return State(type=StateType.CANCELLED, name="Cancelled", message=state.message)
+    return State(type=state.type, name=state.name, message=state.message)
+
+
+def _seen(run: FlowRun) -> RunSeen:
+    state = run.state
+    assert run.created is not None  # noqa: S101 - the server sets it
+    return RunSeen(
+        id=str(run.id),
+        uid=str(run.labels.get(labels.UID, "")),
+        run=str(run.labels.get(labels.RUN, "")),
+        state=str(state.type.value) if state else "",
+        state_name=(state and state.name) or "",
+        message=(state and state.message) or "",
+        created=run.created,
+        count=run.run_count,
+    )
+
+
+@asynccontextmanager
+async def _client() -> AsyncIterator[PrefectClient]:
+    async with _translated(), asyncio.timeout(ANSWER_SECONDS), get_client() as client:
+        yield client
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Has one error for all ways in which a server can be away; its text names no address and no credential."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException, OSError, TimeoutError, RuntimeError) as error:
+        raise ServerUnavailable(f"the Prefect server gives no usable answer ({type(error).__name__})") from error
