@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator
 
@@ -29,6 +29,9 @@ from datacube_flows.errors import InvalidDataCube
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+MAX_IN_RUN: Final = 40
+"""So much of a DataCube's name stands in the names of its runs."""
 
 Tuple = BeforeValidator(lambda value: tuple(value or ()))
 
@@ -116,6 +119,11 @@ class TransferPlan(WireModel):
     def attempts(self) -> int:
         """How many attempts there may be."""
         return self.retries + 1
+
+    @property
+    def run_name(self) -> str:
+        """What the run's objects are called: short enough for the pods' names to show it, and told apart by the run."""
+        return f"{self.name[:MAX_IN_RUN].rstrip('-.')}-{self.run_id}"
 
     @property
     def path_use(self) -> PathUse:

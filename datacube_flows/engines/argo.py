@@ -53,7 +53,6 @@ ATTEMPT_NUMBER: Final = "{{=asInt(retries) + 1}}"
 """Argo counts retries from 0; an attempt is counted from 1, and stays so when a pod before it was lost."""
 
 MAX_NAME: Final = 63
-CUBE_IN_WORKFLOW: Final = 40
 TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where Kubernetes mounts it
 PLACEMENT_FIELDS: Final = ("affinity", "nodeSelector", "priorityClassName", "tolerations")
 TEMPLATE_FIELDS: Final = (*PLACEMENT_FIELDS, "activeDeadlineSeconds", "securityContext", "serviceAccountName")
@@ -107,7 +106,7 @@ def render_workflow(
         m.Workflow(
             api_version=API_VERSION,
             kind="Workflow",
-            metadata=_metadata(plan, workflow_name(plan), owner, make_labels(plan)),
+            metadata=_metadata(plan, plan.run_name, owner, make_labels(plan)),
             spec=m.WorkflowSpec(
                 workflow_template_ref=m.WorkflowTemplateRef(name=template_name(plan.name)),
                 arguments=m.Arguments(parameters=[m.Parameter(name=n, value=v) for n, v in arguments.items()]),
@@ -124,11 +123,6 @@ def template_name(cube: str) -> str:
         return name
     digest = hashlib.sha256(cube.encode()).hexdigest()[:8]
     return f"{_cut(name, MAX_NAME - len(digest) - 1)}-{digest}"
-
-
-def workflow_name(plan: TransferPlan) -> str:
-    """Returns the name of a run's workflow: short enough for the pods' names to show it, and told apart by the run."""
-    return f"{_cut(plan.name, CUBE_IN_WORKFLOW)}-{plan.run_id}"
 
 
 def _cut(name: str, length: int) -> str:

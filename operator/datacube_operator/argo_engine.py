@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.core import labels
 from datacube_flows.core.manifests import make_owner
-from datacube_flows.engines.argo import render_template, render_workflow, template_name, workflow_name
+from datacube_flows.engines.argo import render_template, render_workflow, template_name
 from datacube_flows.engines.argo_nodes import has_ended
 from datacube_flows.engines.argo_observe import is_stale, observe_run
 from datacube_flows.engines.argo_watchdog import RESULT_LABELS, TERMINATION, Watch, watchdog
@@ -92,11 +92,11 @@ class ArgoEngine:
 
     def run_name(self, plan: TransferPlan) -> str:
         """The Workflow's name."""
-        return workflow_name(plan)
+        return plan.run_name
 
     def is_own_run(self, plan: TransferPlan, run: str) -> bool:
         """Whether it is the name of this DataCube and a run's id."""
-        return run[-RUN_LENGTH:].isalnum() and run == workflow_name(plan.model_copy(update={"run_id": run[-8:]}))
+        return run[-RUN_LENGTH:].isalnum() and run == plan.model_copy(update={"run_id": run[-8:]}).run_name
 
     def workflow_status(self, plan: TransferPlan, run: str, uid: str) -> dict[str, str]:
         """The template that others may refer to, the Workflow, and its page."""

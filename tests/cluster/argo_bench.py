@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from datacube_flows.core import labels
 from datacube_flows.core.observe_pod import observe_pod
-from datacube_flows.engines.argo import render_template, render_workflow, template_name, workflow_name
+from datacube_flows.engines.argo import render_template, render_workflow, template_name
 from tests.canary import has_canary
 from tests.cluster.errors import ClusterError
 
@@ -45,7 +45,7 @@ class ArgoBench:
         """Renders and creates a DataCube's template, with a change, and workflow; returns the workflow's name."""
         plan = self._make_template(name, document, change)
         self.bench.cluster.apply(render_workflow(plan, claim_exists=claim_exists))
-        return workflow_name(plan)
+        return plan.run_name
 
     def submit_foreign(self, name: str, document: Document) -> list[str]:
         """Creates a DataCube's template, and two workflows of somebody else's that refer to it; returns their names."""

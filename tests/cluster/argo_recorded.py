@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.observation import PodPhase
 from datacube_flows.core.plan import TransferPlan
-from datacube_flows.engines.argo import render_template, render_workflow, workflow_name
+from datacube_flows.engines.argo import render_template, render_workflow
 from datacube_flows.engines.argo_accounts import DEFAULTS
 from tests.argo_scenes import FOLDER, Scene, scene_from
 from tests.cluster.argo_watched import watched
@@ -104,7 +104,7 @@ class Recorder:
     def terminate(self, scene: Scene) -> None:
         """Stops a workflow as Argo's client does for a person."""
         patch = json.dumps({"spec": {"shutdown": "Terminate"}})
-        name = workflow_name(scene.plan)
+        name = scene.plan.run_name
         self.bench.cluster.kubectl("patch", "workflow", name, self.bench.here, "--type=merge", f"--patch={patch}")
 
     def delete_pod(self, scene: Scene) -> None:
@@ -150,7 +150,7 @@ def waits(reason: Reason) -> Condition:
 
 
 def _scene(plan: TransferPlan, now: Watched) -> Scene:
-    name = workflow_name(plan)
+    name = plan.run_name
     pods = now.objects["pods"].values()
     own = [p for p in pods if p["metadata"].get("labels", {}).get("workflows.argoproj.io/workflow") == name]
     return Scene(plan, now.objects["workflows"].get(name), tuple(own), datetime.now(UTC))

@@ -12,7 +12,6 @@ from datacube_flows.core import labels
 from datacube_flows.core.manifests import Installation, make_labels, make_owner, make_pod_spec
 from datacube_flows.core.plan import TransferPlan, make_plan
 from datacube_flows.core.rules import validate
-from datacube_flows.engines.argo import workflow_name
 from tests.controller.fake_clock import START
 from tests.controller.scenarios_documents import Document, download, with_spec
 
@@ -81,7 +80,7 @@ def moment(seconds: float) -> str:
 def workflow_of(plan: TransferPlan, *, phase: str = "", seconds: float = 0, **metadata: Any) -> Object:
     """Returns the workflow of a plan's run, as Argo leaves it."""
     about = {
-        "name": workflow_name(plan),
+        "name": plan.run_name,
         "namespace": plan.namespace,
         "uid": f"workflow-{plan.run_id}",
         "creationTimestamp": moment(seconds),

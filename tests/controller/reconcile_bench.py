@@ -17,7 +17,6 @@ from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOWS
 from datacube_operator.status_book import StatusBook
 
 from datacube_flows.core.plan import Policy
-from datacube_flows.engines.argo import workflow_name
 from tests.controller.argo_shop import Shop
 from tests.controller.decision_objects import NAMESPACE, made, plan_of, pod_of
 from tests.controller.fake_api import FakeCache
@@ -148,7 +147,7 @@ class Bench:
         return self.api.put(PODS, pod_of(plan, workflow, phase, **options))
 
     def workflow(self, plan: TransferPlan) -> Object | None:
-        return self.api.read(WORKFLOWS, f"{NAMESPACE}/{workflow_name(plan)}")
+        return self.api.read(WORKFLOWS, f"{NAMESPACE}/{plan.run_name}")
 
     def remove(self, resource: Any, name: str) -> None:
         """Has an object gone, as by somebody else."""

@@ -95,9 +95,8 @@ async def next_run(stage: Stage, name: str) -> str:
     """The name of the workflow that a DataCube begins next."""
     from datacube_flows.core.plan import make_plan
     from datacube_flows.core.rules import validate
-    from datacube_flows.engines.argo import workflow_name
 
-    return workflow_name(make_plan(validate(await stage.cube(name))))
+    return make_plan(validate(await stage.cube(name))).run_name
 
 
 async def test_template_that_a_foreign_one_stands_for_is_a_conflict(stage: Stage) -> None:

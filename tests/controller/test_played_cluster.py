@@ -14,7 +14,7 @@ from datacube_flows.core.observation import PodPhase
 from datacube_flows.core.observe_pod import observe_pod
 from datacube_flows.core.plan import TransferPlan, make_plan
 from datacube_flows.core.rules import validate
-from datacube_flows.engines.argo import render_template, render_workflow, workflow_name
+from datacube_flows.engines.argo import render_template, render_workflow
 from tests.controller.played_argo import fnv
 from tests.controller.played_cluster import PlayedCluster, played_cluster, serve_argo
 from tests.controller.played_kubelet import ENDED, crash, fail, hang, succeed
@@ -52,7 +52,7 @@ async def begin(played: PlayedCluster, namespace: str, *script: Attempt, **docum
 async def ended(played: PlayedCluster, plan: TransferPlan) -> Object:
     async with asyncio.timeout(10):
         while True:
-            workflow = await played.client.get(WORKFLOWS, plan.namespace, workflow_name(plan))
+            workflow = await played.client.get(WORKFLOWS, plan.namespace, plan.run_name)
             if workflow.get("status", {}).get("phase") in ENDED:
                 return workflow
             await asyncio.sleep(0.02)
@@ -85,8 +85,8 @@ async def test_workflow_that_succeeds_leaves_a_pod_that_reports_and_outputs(
     assert seen.report is not None
     assert (seen.number, seen.report.files) == (1, 3)
     assert pod["metadata"]["labels"]["datacube.tensorstack.dev/run"] == plan.run_id
-    assert pod["metadata"]["name"].startswith(f"{workflow_name(plan)}-transfer-")
-    outputs = workflow["status"]["nodes"][workflow_name(plan)]["outputs"]["parameters"]
+    assert pod["metadata"]["name"].startswith(f"{plan.run_name}-transfer-")
+    outputs = workflow["status"]["nodes"][plan.run_name]["outputs"]["parameters"]
     assert {o["name"]: o["value"] for o in outputs}["files"] == "3"
 
 
@@ -135,7 +135,7 @@ async def test_workflow_that_is_shut_down_ends_its_pod_and_starts_no_other(
 ) -> None:
     plan = await begin(played, namespace, hang(), backoffLimit=3)
     await until_pods(played, namespace, lambda found: bool(found) and is_running(found[0]))
-    await played.client.patch(WORKFLOWS, namespace, workflow_name(plan), {"spec": {"shutdown": "Terminate"}})
+    await played.client.patch(WORKFLOWS, namespace, plan.run_name, {"spec": {"shutdown": "Terminate"}})
     workflow = await ended(played, plan)
     (pod,) = await pods(played, namespace)
     assert (workflow["status"]["phase"], observe_pod(pod).exit_code) == ("Failed", 143)

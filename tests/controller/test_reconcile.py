@@ -9,7 +9,6 @@ from datacube_operator.errors import Forbidden, Invalid, TemporaryError, Unavail
 from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOWS
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.engines.argo import workflow_name
 from tests.controller.decision_objects import made, plan_of, pod_of
 from tests.controller.fake_clock import FakeClock
 from tests.controller.reconcile_bench import Bench
@@ -29,7 +28,7 @@ def bench(clock: FakeClock) -> Bench:
 
 async def test_run_is_begun_with_one_status_and_one_workflow(bench: Bench) -> None:
     plan = await bench.begin()
-    assert bench.begun == [workflow_name(plan)]
+    assert bench.begun == [plan.run_name]
     assert bench.api.calls.count("apply datacubes/cube") == 1, "the one that takes the path"
     workflow = bench.workflow(plan)
     assert workflow is not None
@@ -78,16 +77,16 @@ async def test_run_that_left_the_cache_and_is_there_goes_on(bench: Bench) -> Non
     plan = await bench.begin()
     bench.pod(plan)
     await bench.settle()
-    bench.shop.workflows.store.remove(f"team/{workflow_name(plan)}")
+    bench.shop.workflows.store.remove(f"team/{plan.run_name}")
     bench.api.calls.clear()
     await bench.look()
-    assert bench.api.calls == [f"get workflows/{workflow_name(plan)}"]
+    assert bench.api.calls == [f"get workflows/{plan.run_name}"]
     assert bench.phase() == "Running"
 
 
 async def test_run_that_was_deleted_ends_and_is_not_begun_again(bench: Bench) -> None:
     plan = await bench.begin()
-    bench.remove(WORKFLOWS, workflow_name(plan))
+    bench.remove(WORKFLOWS, plan.run_name)
     await bench.settle()
     assert (bench.phase(), bench.reason()) == ("Failed", Reason.RUN_DELETED)
     bench.change(labels={"x": "y"})
@@ -98,7 +97,7 @@ async def test_run_that_was_deleted_ends_and_is_not_begun_again(bench: Bench) ->
 async def test_success_counts_although_its_workflow_is_gone(bench: Bench) -> None:
     plan = await bench.begin()
     bench.pod(plan, "Succeeded")
-    bench.remove(WORKFLOWS, workflow_name(plan))
+    bench.remove(WORKFLOWS, plan.run_name)
     await bench.settle()
     assert bench.phase() == "Succeeded"
     assert not [call for call in bench.api.calls if call.startswith("get")]
@@ -111,8 +110,8 @@ async def test_final_status_does_not_go_back_whatever_is_seen_later(bench: Bench
     before = bench.document()["status"]
     bench.pod(plan, "Failed")
     await bench.settle()
-    bench.remove(PODS, f"{workflow_name(plan)}-transfer-1")
-    bench.remove(WORKFLOWS, workflow_name(plan))
+    bench.remove(PODS, f"{plan.run_name}-transfer-1")
+    bench.remove(WORKFLOWS, plan.run_name)
     bench.remove(CLAIMS, "data")
     await bench.settle()
     assert bench.document()["status"] == before
@@ -218,7 +217,7 @@ async def test_suspension_ends_the_run_also_where_the_first_deletion_fails(bench
     plan = await bench.begin()
     bench.pod(plan)
     await bench.settle()
-    assert bench.heard.watched == {"team/cube": f"{workflow_name(plan)}-transfer-1"}
+    assert bench.heard.watched == {"team/cube": f"{plan.run_name}-transfer-1"}
     bench.change(spec={"suspend": True})
     bench.sync()
     bench.api.fail("delete workflows", Unavailable("delete", 503, "Unavailable"))
@@ -235,7 +234,7 @@ async def test_held_cube_that_was_running_waits_for_its_path_and_is_told_when_it
     bench.pod(first)
     await bench.settle()
     bench.change("first", spec={"suspend": True})
-    bench.remove(PODS, f"{workflow_name(first)}-transfer-1")
+    bench.remove(PODS, f"{first.run_name}-transfer-1")
     await bench.settle()
     second = await bench.begin(download("second"), age=0)
     bench.pod(second)
@@ -244,7 +243,7 @@ async def test_held_cube_that_was_running_waits_for_its_path_and_is_told_when_it
     assert (bench.cube("first").waits_for, bench.phase("first")) == (Reason.PATH_BUSY, "Pending")
     bench.pod(second, "Succeeded")
     await bench.settle()
-    assert bench.cube("first").run == workflow_name(first)
+    assert bench.cube("first").run == first.run_name
     assert len(bench.paths) == 0
 
 
@@ -261,9 +260,9 @@ async def test_resumed_cube_waits_until_its_workflow_of_before_is_gone(bench: Be
     bench.api.calls.clear()
     assert await bench.look() == 1.0
     assert bench.api.calls == []
-    bench.remove(WORKFLOWS, workflow_name(plan))
+    bench.remove(WORKFLOWS, plan.run_name)
     await bench.settle()
-    assert bench.begun == [workflow_name(plan)]
+    assert bench.begun == [plan.run_name]
 
 
 async def test_resumed_cube_waits_for_its_own_pods_of_before(bench: Bench) -> None:
@@ -275,12 +274,12 @@ async def test_resumed_cube_waits_for_its_own_pods_of_before(bench: Bench) -> No
         await bench.settle()
     message = next(c.message for c in bench.cube().status.conditions or () if c.reason == Reason.PATH_BUSY)
     assert "its pods of before" in str(message)
-    bench.remove(PODS, f"{workflow_name(plan)}-transfer-1")
+    bench.remove(PODS, f"{plan.run_name}-transfer-1")
     bench.sync()
     await bench.look()
     await bench.settle()
-    assert (bench.phase(), bench.cube().run) == ("Pending", workflow_name(plan))
-    assert bench.begun == [workflow_name(plan)] * 2
+    assert (bench.phase(), bench.cube().run) == ("Pending", plan.run_name)
+    assert bench.begun == [plan.run_name] * 2
 
 
 async def test_stale_run_is_made_again_and_counts_no_attempt(bench: Bench) -> None:
@@ -297,9 +296,9 @@ async def test_stale_run_is_made_again_and_counts_no_attempt(bench: Bench) -> No
     await bench.look()
     assert (bench.workflow(plan), bench.cube().status.attempts, bench.phase()) == (None, None, "Pending")
     for number in (1, 2):
-        bench.remove(PODS, f"{workflow_name(plan)}-transfer-{number}")
+        bench.remove(PODS, f"{plan.run_name}-transfer-{number}")
     await bench.settle()
-    assert bench.begun == [workflow_name(plan)] * 2
+    assert bench.begun == [plan.run_name] * 2
 
 
 async def test_template_of_before_is_waited_for_with_the_path_taken(bench: Bench) -> None:

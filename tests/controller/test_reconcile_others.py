@@ -10,7 +10,6 @@ from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOWS
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core import labels
 from datacube_flows.core.plan import TransferPlan
-from datacube_flows.engines.argo import workflow_name
 from tests.controller.decision_objects import made, moment, plan_of, pod_of
 from tests.controller.fake_clock import FakeClock
 from tests.controller.reconcile_bench import Bench
@@ -113,7 +112,7 @@ async def test_pods_of_another_namespace_tell_nothing_about_a_cube(bench: Bench)
 
 async def test_pod_that_only_bears_the_labels_of_a_run_tells_nothing_about_it(bench: Bench) -> None:
     plan = await bench.begin()
-    forged = pod_of(plan, workflow_name(plan), "Succeeded", more={labels.RUN: plan.run_id})
+    forged = pod_of(plan, plan.run_name, "Succeeded", more={labels.RUN: plan.run_id})
     bench.api.put(PODS, forged)
     await bench.settle()
     assert bench.phase() == "Pending"
@@ -137,7 +136,7 @@ async def test_removed_annotation_starts_nothing(bench: Bench) -> None:
     await bench.settle()
     bench.change(annotations={})
     await bench.settle()
-    assert bench.cube().run == workflow_name(again)
+    assert bench.cube().run == again.run_name
     assert len(bench.begun) == 2
 
 
@@ -166,7 +165,7 @@ async def test_cube_that_is_made_anew_unseen_leaves_nothing_behind(bench: Bench)
     bench.remove(DATACUBES, "cube")
     bench.put(download("cube", sub_path="elsewhere"), uid="uid-of-next")
     await bench.settle()
-    assert bench.cube("other").run == workflow_name(other)
+    assert bench.cube("other").run == other.run_name
 
 
 async def test_cube_that_goes_before_a_cache_shows_its_status_leaves_nothing_behind(bench: Bench) -> None:
@@ -190,7 +189,7 @@ async def test_holder_that_is_held_lets_the_next_one_go(bench: Bench) -> None:
     waiter = await bench.begin(download("waiter"))
     bench.change("holder", spec={"suspend": True})
     await bench.settle()
-    assert bench.cube("waiter").run == workflow_name(waiter)
+    assert bench.cube("waiter").run == waiter.run_name
 
 
 async def test_cube_that_goes_lets_others_go_first_although_it_stays(bench: Bench) -> None:
@@ -200,7 +199,7 @@ async def test_cube_that_goes_lets_others_go_first_although_it_stays(bench: Benc
     bench.change("older", deletionTimestamp=moment(0), finalizers=["example.test/slow"])
     bench.pod(holder, "Succeeded")
     await bench.settle()
-    assert bench.cube("younger").run == workflow_name(younger)
+    assert bench.cube("younger").run == younger.run_name
     assert bench.cube("older").run == ""
 
 
@@ -212,7 +211,7 @@ async def test_path_is_free_once_a_cube_that_stayed_for_a_while_is_gone(bench: B
     assert bench.cube("waiter").waits_for == Reason.PATH_BUSY
     bench.remove(DATACUBES, "holder")
     await bench.settle()
-    assert bench.cube("waiter").run == workflow_name(waiter)
+    assert bench.cube("waiter").run == waiter.run_name
 
 
 async def test_accounts_are_forgotten_with_the_last_cube_of_a_namespace(

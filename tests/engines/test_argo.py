@@ -18,7 +18,7 @@ from datacube_flows.core.plan import TransferPlan, make_plan
 from datacube_flows.core.retry import EXIT_PERMANENT, backoff_seconds
 from datacube_flows.core.rules import validate
 from datacube_flows.engines import argo
-from datacube_flows.engines.argo import render_template, render_workflow, template_name, workflow_name
+from datacube_flows.engines.argo import render_template, render_workflow, template_name
 from datacube_flows.engines.argo_accounts import ArgoSettings, render_accounts, render_cluster_roles
 from datacube_flows.engines.argo_text import BRACE
 from datacube_flows.errors import InvalidDataCube
@@ -211,7 +211,7 @@ def test_runs_of_a_cube_exclude_each_other_wherever_they_run() -> None:
 def test_rerun_finds_the_same_template_and_makes_another_workflow() -> None:
     plan, again = cube_named("a"), cube_named("a").model_copy(update={"run_id": "another1"})
     assert render_template(plan, Installation()) == render_template(again, Installation())
-    assert workflow_name(plan) != workflow_name(again)
+    assert plan.run_name != again.run_name
 
 
 def test_objects_go_with_their_cube_and_the_claim_does_not() -> None:
@@ -241,7 +241,7 @@ SUBDOMAIN = st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?(\.[a-z0-9]([-a-
 def test_names_fit_and_are_told_apart(name: str, suffix: str) -> None:
     names = [name, f"{name}-{suffix}", name + "x" * 60]
     plans = [cube_named(n, uid=n) for n in names]
-    for rendered in ([template_name(n) for n in names], [workflow_name(p) for p in plans]):
+    for rendered in ([template_name(n) for n in names], [p.run_name for p in plans]):
         assert len(set(rendered)) == len(names)
         assert all(len(r) <= 63 and "..-" not in r and ".-" not in r and r == r.lower() for r in rendered)
     assert names[0] in template_name(names[0]) or len(names[0]) > 54
@@ -252,7 +252,7 @@ def test_long_name_is_cut_and_keeps_its_hash() -> None:
     assert template_name("a" * 54) == "datacube-" + "a" * 54
     assert template_name("a" * 55) == f"datacube-{'a' * 45}-{digest}"
     plan = cube_named("n" * 39 + "-longer")
-    assert workflow_name(plan) == f"{'n' * 39}-{plan.run_id}"
+    assert plan.run_name == f"{'n' * 39}-{plan.run_id}"
 
 
 PIECES = st.sampled_from(
