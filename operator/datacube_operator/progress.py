@@ -1,29 +1,24 @@
 """How far running attempts are, as they print it: read from their logs, at a rate that all of them share.
 
-Nothing here fails anything: a log that cannot be read, or holds something else, is a progress that is not known. A log
-is written by whoever wrote the image, and is not trusted: it is bounded, and what is odd in it is skipped.
+Nothing here fails anything: a log that cannot be read, or holds something else, is a progress that is not known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import json
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from pydantic import ValidationError
-
-from datacube_flows.api.status import MAX_MESSAGE, ProgressStatus
+from datacube_flows.core.attempt_log import Told, bytes_done, parse_log
 from datacube_flows.core.manifests import CONTAINER
 from datacube_operator.clock import sleep
 from datacube_operator.errors import ApiError, OperatorError
 from datacube_operator.logs import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from datacube_operator.clock import Clock
     from datacube_operator.metrics import Metrics
@@ -32,12 +27,7 @@ TAIL_LINES: Final = 10
 """Counters are the last that an attempt prints at each tick, after what else it has to say."""
 
 LIMIT_BYTES: Final = 65_536
-MAX_LINE: Final = 16_384
 LATE_SECONDS: Final = 0.2
-MAX_COUNT: Final = 2**63 - 1
-"""What the API server takes as an int64."""
-
-_RATE_LIMIT: Final = re.compile(r"\brate[- ]limit|\blimits the rate\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,21 +47,6 @@ class Progress:
     is_stalled: bool = False
     moved: tuple[object, ...] = field(default=(), compare=False)
     moved_at: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the end of a log tells.
-
-    Attributes:
-        counters: the newest ones; empty where there are none.
-        moved: what changes when something moves.
-        rate_limited: the limit that is waited for; "" where bytes moved after it was told; None where none is told.
-    """
-
-    counters: dict[str, Any]
-    moved: tuple[object, ...]
-    rate_limited: str | None
 
 
 @dataclass(frozen=True)
@@ -235,52 +210,6 @@ def next_progress(before: Progress | None, told: Told, now: float, stall_seconds
     counters, moved = (told.counters, told.moved) if told.counters else (before.counters, before.moved)
     limited = told.rate_limited
     if limited is None:
-        limited = before.rate_limited if _bytes(counters) == _bytes(before.counters) else ""
+        limited = before.rate_limited if bytes_done(counters) == bytes_done(before.counters) else ""
     moved_at = now if moved != before.moved else before.moved_at
     return Progress(counters, limited, now - moved_at >= stall_seconds, moved, moved_at)
-
-
-def parse_log(text: str) -> Told:
-    """Returns what the lines of an attempt tell (`transfers/messages.py`); whatever else is there is skipped."""
-    told = Told({}, (), None)
-    for message in _messages(text.splitlines()):
-        told = _after_line(told, message)
-    return told
-
-
-def _after_line(told: Told, message: dict[str, Any]) -> Told:
-    notice = message.get("notice")
-    if isinstance(notice, str) and _RATE_LIMIT.search(notice):
-        return replace(told, rate_limited=notice[:MAX_MESSAGE])
-    counters = check_counters(message.get("progress"))
-    if not counters:
-        return told
-    is_over = told.rate_limited and told.counters and _bytes(counters) != _bytes(told.counters)
-    count_of_moved = message["progress"].get("moved")
-    moved = (count_of_moved if isinstance(count_of_moved, int) else 0, _bytes(counters), counters.get("filesDone"))
-    return Told(counters, moved, "" if is_over else told.rate_limited)
-
-
-def check_counters(values: object) -> dict[str, Any]:
-    """Returns the fields of `status.progress` that these are; nothing where they are not what an attempt prints."""
-    try:
-        counters = ProgressStatus.model_validate(values).to_wire()
-    except ValidationError:
-        return {}
-    return counters if all(number <= MAX_COUNT for number in counters.values()) else {}
-
-
-def _messages(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        if not line.startswith("{") or len(line) > MAX_LINE:
-            continue
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(message, dict):
-            yield message
-
-
-def _bytes(counters: dict[str, Any]) -> object:
-    return counters.get("bytesDone")

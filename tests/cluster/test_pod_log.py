@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from datacube_operator.errors import ApiError
-from datacube_operator.progress import LIMIT_BYTES, TAIL_LINES, parse_log
+from datacube_operator.progress import LIMIT_BYTES, TAIL_LINES
 
+from datacube_flows.core.attempt_log import parse_log
 from tests.cluster.namespace import finish_pod, make_pod
 from tests.controller.server import direct
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from datacube_operator.errors import Forbidden, TooManyRequests, Unavailable
 from datacube_operator.metrics import Metrics
-from datacube_operator.progress import LIMIT_BYTES, TAIL_LINES, Progress, ProgressReader, next_progress, parse_log
+from datacube_operator.progress import LIMIT_BYTES, TAIL_LINES, Progress, ProgressReader, next_progress
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datacube_flows.api.status import ProgressStatus
+from datacube_flows.core.attempt_log import parse_log
 from datacube_flows.core.kinds import kind_named
 from datacube_flows.transfers import hf_client, s3_client
 from datacube_flows.transfers.base import Attempt, Settings
