@@ -16,7 +16,7 @@ WORKERS ?= 2
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
-install: $(STAMP) ## Make the virtual environment, and install git-lfs where it is missing
+install: $(STAMP) ## Make the virtual environment, and install what the tests' servers need
 
 $(STAMP): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "DataCube needs Python 3.11 or newer: install it, or name it: make PYTHON=..."; exit 1; }
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
-	@bash tests/install-git-lfs.sh
+	@$(BIN)/python -m tests.cluster.packages
 	@touch $@
 
 demo: install ## Run the six transfers and a sync against real servers on this machine

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.servers.gitserver import GitServer
     from tests.servers.hub import Hub
     from tests.servers.objectstore import ObjectStore
+    from tests.servers.prefect import PrefectServer
 
 KEPT = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 
@@ -70,4 +71,15 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     from tests.servers.hub import start_hub
 
     with start_hub(tmp_path_factory.mktemp("hub")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A Prefect server with PostgreSQL; whoever stops or kills it starts it again."""
+    from tests.servers.prefect import start_prefect
+    from tests.support import needs
+
+    needs("postgresql")
+    with start_prefect(tmp_path_factory.mktemp("prefect-server")) as server:
         yield server

@@ -21,6 +21,7 @@ from datacube_flows.transfers.base import Attempt, Settings
 from datacube_flows.transfers.messages import MessageWriter
 from datacube_flows.transfers.redact import Redactor
 from datacube_flows.transfers.run import run_attempt, secret_values
+from tests.cluster.packages import missing_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -117,6 +118,12 @@ def mounted(folder: Path, *, size: str = "64m") -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def needs(package: str) -> None:
+    """Skips the test, saying so, where a program is missing that the operating system brings."""
+    if package in missing_packages("tests"):
+        pytest.skip(f"{package} is missing: run `make install` as root, or install Debian's package")
 
 
 def seal(folder: Path) -> None:

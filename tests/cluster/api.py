@@ -7,7 +7,6 @@ Needs no root. As many run at once as there are free ports.
 from __future__ import annotations
 
 import json
-import socket
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from tests.cluster.control_plane import ControlPlane, Ports
 from tests.cluster.errors import ClusterError
 from tests.cluster.packages import SEARCH
 from tests.cluster.process import Roster, wait_for
+from tests.servers.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,16 +100,5 @@ def _ports(folder: Path) -> Ports:
     file = folder / "ports.json"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(Ports(*_free_ports(3)))))
+        file.write_text(json.dumps(asdict(Ports(*free_ports(3)))))
     return Ports(**json.loads(file.read_text()))
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -39,10 +39,14 @@ class Process:
 
     def kill(self) -> None:
         """Ends it at once; its state is thrown away, so that nothing is lost by it."""
+        self.end(signal.SIGKILL)
+
+    def end(self, how: signal.Signals) -> None:
+        """Sends it the signal unless it has ended, and returns when it has."""
         if not self.alive:
             return
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, how)
         self.wait()
         with suppress(ChildProcessError):  # a child of this very process leaves an entry until it is asked for
             os.waitpid(self.pid, 0)

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from botocore.config import Config
 from obstore.store import S3Store
 
 from tests.canary import CANARY
+from tests.servers.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -187,7 +187,7 @@ def _identity(name: str, keys: Keys, actions: list[str]) -> dict[str, Any]:
 def _start(data: Path, config: Path, log: Any) -> tuple[subprocess.Popen[bytes], int]:
     """Starts the server; tries other ports where one was taken between being found free and being bound."""
     for _ in range(3):
-        ports = _free_ports(len(_PORTS))
+        ports = free_ports(len(_PORTS))
         process = subprocess.Popen(
             _command(data, config, ports), stdout=log, stderr=log, env=_environment(data), start_new_session=True
         )
@@ -216,17 +216,6 @@ def _environment(data: Path) -> dict[str, str]:
     """One volume a bucket, made when it is first written to: seven at once are the default and slow."""
     growth = {f"WEED_MASTER_VOLUME_GROWTH_COPY_{n}": "1" for n in (1, 2, 3, "OTHER")}
     return {"PATH": os.environ["PATH"], "HOME": str(data), "TMPDIR": str(data), **growth}
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
