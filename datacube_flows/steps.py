@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from datacube_flows.api.reasons import Reason
-from datacube_flows.core.manifests import make_claim
+from datacube_flows.core.manifests import require_claim
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.retry import is_retried
-from datacube_flows.errors import WaitingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +41,7 @@ def provision(plan: TransferPlan, claims: Claims) -> str:
     """
     if claims.has_claim(plan.claim.name):
         return ""
-    claim = make_claim(plan)
-    if claim is None:
-        raise WaitingError(
-            Reason.WAITING_FOR_VOLUME,
-            f"there is no claim '{plan.claim.name}': create it"
-            + ("" if plan.kind.is_upload else ", or give sink.pvc.template"),
-        )
-    claims.make_claim(claim)
+    claims.make_claim(require_claim(plan))
     return f"made claim {plan.claim.name}"
 
 

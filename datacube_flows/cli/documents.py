@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from datacube_flows.api.datacube import KIND
+from datacube_flows.documents import load_documents
 from datacube_flows.errors import DocumentError
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -54,19 +53,6 @@ class Documents:
         self.secrets.setdefault(name, {})[key] = value
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of silently taking the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def read_documents(paths: list[Path]) -> Documents:
     """Returns everything that the files hold; `-` is standard input.
 
@@ -75,18 +61,11 @@ def read_documents(paths: list[Path]) -> Documents:
     """
     found = Documents()
     for path in paths:
-        for document in _load(path):
+        for document in load_documents(_read(path), str(path)):
             _sort_in(document, found, str(path))
     if not found.cubes:
         raise DocumentError(f"no DataCube in {', '.join(map(str, paths))}: a document needs kind: {KIND}")
     return found
-
-
-def _load(path: Path) -> list[Any]:
-    try:
-        return list(yaml.load_all(_read(path), Loader=_Loader))
-    except yaml.YAMLError as error:
-        raise DocumentError(f"{path} is no YAML: {error}") from error
 
 
 def _read(path: Path) -> str:

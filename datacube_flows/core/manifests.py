@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from datacube_flows.api.reasons import Reason
 from datacube_flows.core import labels
 from datacube_flows.core.expansion import escape
+from datacube_flows.errors import WaitingError
 
 if TYPE_CHECKING:
     from datacube_flows.api.corev1 import WireModel
@@ -92,6 +94,15 @@ def make_pod(plan: TransferPlan, installation: Installation, *, name: str) -> di
         },
         "spec": make_pod_spec(plan, installation),
     }
+
+
+def make_attempt_pod(plan: TransferPlan, installation: Installation, number: int) -> dict[str, Any]:
+    """Returns the pod of an attempt that no workflow makes: named after its run, owned by its DataCube."""
+    pod = make_pod(plan, installation, name=f"{plan.run_name}-{number}")
+    pod["metadata"]["labels"] |= {labels.ATTEMPT: str(number)}
+    if owner := make_owner(plan):
+        pod["metadata"]["ownerReferences"] = [owner]
+    return pod
 
 
 def make_labels(plan: TransferPlan) -> dict[str, str]:
@@ -208,6 +219,19 @@ def make_claim(plan: TransferPlan) -> dict[str, Any] | None:
         "metadata": {"name": plan.claim.name, "namespace": plan.namespace, **metadata},
         "spec": template["spec"],
     }
+
+
+def require_claim(plan: TransferPlan) -> dict[str, Any]:
+    """Returns the claim to make where the plan's is not there.
+
+    Raises:
+        WaitingError: WaitingForVolume when there is no template to make it from.
+    """
+    claim = make_claim(plan)
+    if claim is None:
+        more = "" if plan.kind.is_upload else ", or give sink.pvc.template"
+        raise WaitingError(Reason.WAITING_FOR_VOLUME, f"there is no claim '{plan.claim.name}': create it{more}")
+    return claim
 
 
 def make_owner(plan: TransferPlan) -> dict[str, Any] | None:

@@ -1,0 +1,18 @@
+"""What a Prefect flow imports. For a flow that is synchronous, and, with names of their own, for one that is not."""
+
+from datacube_flows.cluster.connection import Place
+from datacube_flows.cluster.errors import ClusterError, CubeGone, NameTaken, WaitTimeout
+from datacube_flows.pipelines.prefect_tasks import apply_and_wait, apply_and_wait_async
+from datacube_flows.pipelines.results import TransferFailed, TransferResult
+
+__all__ = [
+    "ClusterError",
+    "CubeGone",
+    "NameTaken",
+    "Place",
+    "TransferFailed",
+    "TransferResult",
+    "WaitTimeout",
+    "apply_and_wait",
+    "apply_and_wait_async",
+]
