@@ -5,6 +5,7 @@
     DataCubeError
     ├── InvalidDataCube      the document breaks rules; carries all of them
     ├── DocumentError        a file is not readable as documents at all
+    ├── EngineMissing        what runs documents cannot be used on this machine; nothing was started
     ├── WaitingError         something that the run needs is not there yet; nothing was spent
     └── TransferError        an attempt failed; its reason decides whether it is retried
 
@@ -56,6 +57,10 @@ class InvalidDataCube(DataCubeError):
 
 class DocumentError(DataCubeError):
     """A file cannot be read as YAML documents, or holds none that can be used."""
+
+
+class EngineMissing(DataCubeError):
+    """The engine that was asked for is not installed, or does not start."""
 
 
 class WaitingError(DataCubeError):

@@ -23,7 +23,7 @@ MEANINGS: Final = {
     INVALID: "a document breaks rules; nothing was started",
     PERMANENT_FAILURE: "a transfer failed in a way that another attempt cannot mend",
     RETRIES_EXHAUSTED: "a transfer failed and its retries are used up",
-    NOT_STARTED: "something is missing (a Secret, a claim, a free path); nothing was spent",
+    NOT_STARTED: "something is missing (a Secret, a claim, a free path, an engine); nothing was spent",
     INTERRUPTED: "ended by Ctrl-C; nothing half-written is in place",
     TERMINATED: "ended by SIGTERM; nothing half-written is in place",
 }

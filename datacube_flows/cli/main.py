@@ -29,6 +29,13 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Engine(StrEnum):
+    """What runs documents on this machine."""
+
+    INLINE = "inline"
+    PREFECT = "prefect"
+
+
 class Rendered(StrEnum):
     """Which objects `render` prints."""
 
@@ -66,14 +73,22 @@ def run(
     output: OutputFormat = Output.TEXT,
     allow_http: AllowHttp = False,
     ca_bundle: CaBundle = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="What runs them: a plain loop, or Prefect, which keeps a history (PREFECT_API_URL, or its own)."
+        ),
+    ] = Engine.INLINE,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on with the next document after a failure.")] = (
         False
     ),
 ) -> None:
     """Run DataCubes on this machine, in the order of the file; claims are folders below --volumes."""
-    from datacube_flows.cli.run import Request, run_documents
+    from datacube_flows.cli.run import EngineName, Request, run_documents
 
-    request = Request(file, volumes, tuple(secret or ()), allow_http=allow_http, ca_bundle=ca_bundle)
+    request = Request(
+        file, volumes, tuple(secret or ()), allow_http=allow_http, ca_bundle=ca_bundle, engine=EngineName(engine)
+    )
     raise typer.Exit(run_documents(request, output, keep_going=keep_going, dry_run=False))
 
 

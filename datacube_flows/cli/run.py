@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 from rich.console import Console
@@ -16,22 +18,39 @@ from rich.console import Console
 from datacube_flows.api.datacube import DataCube
 from datacube_flows.api.reasons import Reason
 from datacube_flows.cli import exit_codes
-from datacube_flows.cli.display import Display, outcome
+from datacube_flows.cli.display import Display
 from datacube_flows.cli.documents import Documents, read_documents
 from datacube_flows.cli.validate import check_documents, told_to
 from datacube_flows.core.manifests import Installation
 from datacube_flows.core.plan import Policy, TransferPlan, make_plan
 from datacube_flows.engines.child import ChildSettings
-from datacube_flows.engines.inline import InlineEngine, RunInterrupted
+from datacube_flows.engines.inline import InlineEngine
+from datacube_flows.engines.machine import Machine, RunInterrupted
 from datacube_flows.engines.volumes import LocalVolumes
+from datacube_flows.words import outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
     from datacube_flows.api.status import DataCubeStatus
 
 BAR_SECONDS = 0.2
 LINE_SECONDS = 5.0
+
+
+class EngineName(StrEnum):
+    """What runs a document on this machine, whatever the document says of a cluster's engine."""
+
+    INLINE = "inline"
+    PREFECT = "prefect"
+
+
+class Engine(Protocol):
+    """Runs plans on this machine."""
+
+    def run(self, plan: TransferPlan) -> DataCubeStatus:
+        """Runs a plan to its end; RunInterrupted where a person ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,7 @@ class Request:
     secrets: tuple[str, ...]
     allow_http: bool
     ca_bundle: Path | None
+    engine: EngineName = EngineName.INLINE
 
     @property
     def policy(self) -> Policy:
@@ -102,35 +122,55 @@ def _run_all(
     keep_going: bool,
 ) -> int:
     display = Display(console)
-    engine = _engine(request, documents, display, console)
+    machine = _machine(request, documents, display, console)
     signal.signal(signal.SIGTERM, _end)
     done: list[Outcome] = []
     codes: list[int] = []
-    for cube, plan in work:
-        display.begin(plan.name, _title(cube, plan))
-        try:
-            status, code = _run_one(engine, plan)
-        except RunInterrupted as interrupt:
-            status = interrupt.status
-            code = exit_codes.TERMINATED if isinstance(interrupt.__cause__, _Ended) else exit_codes.INTERRUPTED
-        display.end(status)
-        done.append(Outcome(cube, status))
-        codes.append(code)
-        if code in (exit_codes.INTERRUPTED, exit_codes.TERMINATED) or (code and not keep_going):
-            break
+    try:
+        with told_to(console), _engine(request.engine, machine) as engine:
+            for cube, plan in work:
+                status, code = _run_one(engine, cube, plan, display)
+                done.append(Outcome(cube, status))
+                codes.append(code)
+                if code in (exit_codes.INTERRUPTED, exit_codes.TERMINATED) or (code and not keep_going):
+                    break
+    except KeyboardInterrupt as interrupt:
+        codes.append(_interrupted(interrupt))
     if len(done) < len(work):
         display.line(f"not started: {', '.join(plan.name for _, plan in work[len(done) :])}", style="yellow")
     _print(done, output)
     return exit_codes.worst(codes)
 
 
-def _run_one(engine: InlineEngine, plan: TransferPlan) -> tuple[DataCubeStatus, int]:
-    status = engine.run(plan)
-    reason, _ = outcome(status)
-    return status, exit_codes.code_of(Reason(reason))
+def _run_one(engine: Engine, cube: DataCube, plan: TransferPlan, display: Display) -> tuple[DataCubeStatus, int]:
+    display.begin(plan.name, _title(cube, plan))
+    try:
+        status = engine.run(plan)
+        code = exit_codes.code_of(Reason(outcome(status)[0]))
+    except RunInterrupted as interrupt:
+        status, code = interrupt.status, _interrupted(interrupt.__cause__)
+    display.end(status)
+    return status, code
 
 
-def _engine(request: Request, documents: Documents, display: Display, console: Console) -> InlineEngine:
+def _interrupted(by: BaseException | None) -> int:
+    return exit_codes.TERMINATED if isinstance(by, _Ended) else exit_codes.INTERRUPTED
+
+
+@contextmanager
+def _engine(name: EngineName, machine: Machine) -> Iterator[Engine]:
+    if name is EngineName.INLINE:
+        yield InlineEngine(machine)
+        return
+    from datacube_flows.cli.prefect import prefect_engine, where_history_is
+
+    with prefect_engine(machine, os.environ) as engine:
+        yield engine
+        if not engine.has_pages:
+            machine.listener.line(where_history_is(os.environ))
+
+
+def _machine(request: Request, documents: Documents, display: Display, console: Console) -> Machine:
     installation = Installation(
         allow_http=request.allow_http, progress_seconds=BAR_SECONDS if console.is_terminal else LINE_SECONDS
     )
@@ -142,7 +182,7 @@ def _engine(request: Request, documents: Documents, display: Display, console: C
     volumes = LocalVolumes(request.volumes.resolve())
     for name in documents.claims:
         volumes.make_claim({"metadata": {"name": name}})
-    return InlineEngine(volumes, documents.lookup, display, settings)
+    return Machine(volumes, documents.lookup, display, settings)
 
 
 def _title(cube: DataCube, plan: TransferPlan) -> str:

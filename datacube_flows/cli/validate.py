@@ -14,7 +14,7 @@ from datacube_flows.cli.documents import Documents, read_documents
 from datacube_flows.core.advice import warnings_of
 from datacube_flows.core.plan import Policy
 from datacube_flows.core.rules import validate
-from datacube_flows.errors import DocumentError, InvalidDataCube, Violation
+from datacube_flows.errors import DocumentError, EngineMissing, InvalidDataCube, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,9 @@ def told_to(console: Console) -> Iterator[None]:
     except DocumentError as error:
         console.print(f"datacube: {error}", style="bold red", markup=False, highlight=False)
         raise typer.Exit(exit_codes.USAGE) from None
+    except EngineMissing as error:
+        console.print(f"datacube: {error}", style="bold red", markup=False, highlight=False)
+        raise typer.Exit(exit_codes.NOT_STARTED) from None
     except InvalidDataCube as error:
         show_violations(console, error)
         raise typer.Exit(exit_codes.INVALID) from None

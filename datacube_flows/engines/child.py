@@ -25,6 +25,7 @@ from datacube_flows.api.report import TransferReport, parse_report
 from datacube_flows.core.manifests import MODULE, Installation, Places, make_arguments
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.retry import EXIT_OK
+from datacube_flows.errors import DataCubeError
 from datacube_flows.transfers.redact import Redactor
 
 if TYPE_CHECKING:
@@ -63,6 +64,31 @@ class ChildEnd:
     tail: str
 
 
+class AttemptStopped(DataCubeError):
+    """Another thread ended the attempt; what had not been finished is gone."""
+
+
+class Stop:
+    """Ends an attempt from another thread: asked once politely, asked again at once."""
+
+    def __init__(self) -> None:
+        self._asked, self._insisted = threading.Event(), threading.Event()
+
+    def ask(self) -> None:
+        """Ends the attempt that runs, and any that is begun later."""
+        (self._insisted if self._asked.is_set() else self._asked).set()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it is to end."""
+        return self._asked.is_set()
+
+    @property
+    def is_insisted(self) -> bool:
+        """Whether it is to end without any grace."""
+        return self._insisted.is_set()
+
+
 class ChildRunner:
     """Runs attempts of one run.
 
@@ -71,6 +97,7 @@ class ChildRunner:
         folder: what the attempt sees as its volume.
         inherited: descriptors that stay open in the child (the path's lock).
         on_notice: called with each remark of the attempt.
+        stop: ends the attempt from another thread.
     """
 
     def __init__(
@@ -81,14 +108,19 @@ class ChildRunner:
         *,
         inherited: tuple[int, ...] = (),
         on_notice: Callable[[str], None] = lambda _text: None,
+        stop: Stop | None = None,
     ) -> None:
         self._settings, self._environment, self._folder = settings, environment, folder
-        self._inherited, self._on_notice = inherited, on_notice
+        self._inherited, self._on_notice, self._stop = inherited, on_notice, stop or Stop()
 
     def run_attempt(
         self, plan: TransferPlan, number: int, on_progress: Callable[[dict[str, Any]], None]
     ) -> AttemptSeen:
-        """Runs one attempt to its end; an interrupt ends the child before it goes on."""
+        """Runs one attempt to its end; an interrupt ends the child before it goes on.
+
+        Raises:
+            AttemptStopped: another thread ended it; the child is gone.
+        """
         started = datetime.now(UTC)
         with tempfile.TemporaryDirectory(prefix="datacube-attempt-", ignore_cleanup_errors=True) as scratch:
             end = self._run(plan, Path(scratch), on_progress)
@@ -106,9 +138,9 @@ class ChildRunner:
         for reader in readers:
             reader.start()
         try:
-            is_late = not _wait(child, plan.deadline_seconds)
+            is_late = not _wait(child, plan.deadline_seconds, self._stop)
         finally:
-            code = _end(child, self._settings.grace_seconds)
+            code = _end(child, self._settings.grace_seconds, self._stop)
             for reader in readers:
                 reader.join()
             for stream in (child.stdout, child.stderr):
@@ -135,28 +167,41 @@ class ChildRunner:
         )
 
 
-def _wait(child: subprocess.Popen[str], deadline_seconds: int | None) -> bool:
+def _wait(child: subprocess.Popen[str], deadline_seconds: int | None, stop: Stop) -> bool:
     """Waits for the child or its deadline; True when the child ended by itself."""
     until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
     while child.poll() is None:
+        if stop.is_asked:
+            raise AttemptStopped
         if until is not None and time.monotonic() >= until:
             return False
         time.sleep(POLL_SECONDS)
     return True
 
 
-def _end(child: subprocess.Popen[str], grace_seconds: float) -> int:
+def _end(child: subprocess.Popen[str], grace_seconds: float, stop: Stop) -> int:
     """Ends whatever of the child's group still lives, politely first, and returns the child's code."""
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGTERM)
         try:
-            child.wait(grace_seconds)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C does not wait
+            is_gone = _is_gone_within(child, grace_seconds, stop)
+        except KeyboardInterrupt:  # a second Ctrl-C does not wait
+            is_gone = False
+        if not is_gone:
             os.killpg(child.pid, signal.SIGKILL)
     code = child.wait()
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)  # tools that outlived the attempt
     return code
+
+
+def _is_gone_within(child: subprocess.Popen[str], seconds: float, stop: Stop) -> bool:
+    until = time.monotonic() + seconds
+    while child.poll() is None:
+        if stop.is_insisted or time.monotonic() >= until:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
 def _read_messages(
