@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -13,8 +14,8 @@ _QUOTED = re.compile(r""" (?:'(?!<)[^']*'|"[^"]*")""")
 """What a parser's text repeats of the document; not the names of tokens, such as '<block end>'."""
 
 
-class _KeyTwice(yaml.constructor.ConstructorError):
-    """A key is given twice; the text names it."""
+class _BadKey(yaml.constructor.ConstructorError):
+    """A key that cannot stand where it stands."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -24,8 +25,10 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise _BadKey(None, None, "a key is a list or an object", key_node.start_mark)
             if key in seen:
-                raise _KeyTwice(None, None, f"key '{key}' is given twice", key_node.start_mark)
+                raise _BadKey(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -47,5 +50,5 @@ def _cause(error: yaml.YAMLError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return "it holds a character that YAML does not allow"
     mark, problem = error.problem_mark, str(error.problem)
-    problem = problem if isinstance(error, _KeyTwice) else _QUOTED.sub("", problem)
+    problem = problem if isinstance(error, _BadKey) else _QUOTED.sub("", problem)
     return f"{problem}, line {mark.line + 1}, column {mark.column + 1}"

@@ -52,8 +52,8 @@ def _files(number: int | None) -> str:
 
 
 def outcome(status: DataCubeStatus) -> tuple[str, str]:
-    """Returns reason and message of the condition that says how the run stands."""
-    wanted = {Phase.SUCCEEDED: ConditionType.COMPLETE, Phase.FAILED: ConditionType.FAILED}
-    kind = wanted.get(status.phase or Phase.PENDING, ConditionType.INITIALIZED)
-    condition = next((c for c in status.conditions or () if c.type is kind), None)
-    return (condition and condition.reason) or "", (condition and condition.message) or ""
+    """Returns reason and message of the condition that says how the run stands; of one that goes on, what is said."""
+    final = {Phase.SUCCEEDED: (ConditionType.COMPLETE,), Phase.FAILED: (ConditionType.FAILED,)}
+    kinds = final.get(status.phase or Phase.PENDING, (ConditionType.INITIALIZED, ConditionType.COMPLETE))
+    said = {c.type: (c.reason or "", c.message or "") for c in status.conditions or () if c.reason}
+    return next((said[kind] for kind in kinds if kind in said), ("", ""))
