@@ -15,10 +15,12 @@ import shutil
 import signal
 import sqlite3
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 AUTH: Final = f"datacube:{CANARY}-prefect"
 READY_SECONDS: Final = 90.0
 NAME: Final = "prefect"
+BUSY_TRIES: Final = 20
+"""SQLite is written by one at a time; who comes meanwhile is told to come again."""
 
 _REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/1\.1" (\d{3})')
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -119,9 +123,15 @@ class PrefectServer:
         if body is not None:
             request.add_header("Content-Type", "application/json")
             request.data = json.dumps(body).encode()
-        with _OPENER.open(request, timeout=30) as answer:
-            text = answer.read()
-        return json.loads(text) if text else None
+        for _ in range(BUSY_TRIES):
+            try:
+                return _answer(request)
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+                error.close()
+                time.sleep(0.2)
+        return _answer(request)
 
     def start(self) -> None:
         """Has it running and ready, with what it knew before."""
@@ -182,6 +192,12 @@ class PrefectServer:
             "DO_NOT_TRACK": "1",
             **self.settings,
         }
+
+
+def _answer(request: urllib.request.Request) -> Any:
+    with _OPENER.open(request, timeout=30) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
 
 
 @contextmanager
