@@ -17,6 +17,7 @@ from datacube_flows.cluster.resource import DATACUBES
 from datacube_flows.cluster.run_end import is_run_over, read_status, rerun_of
 from datacube_flows.cluster.sameness import differences
 from datacube_flows.core.plan import run_id
+from datacube_flows.words import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,8 +115,7 @@ async def wait_for_cube(
     except TimeoutError:
         if not limit.expired():
             raise
-        phase = wait.status.phase or "not looked at by any operator"
-        text = f"DataCube '{cube}' was {phase} after {timeout:g} s: it goes on; wait for longer, or delete it"
+        text = f"DataCube '{cube}' was {_stand(wait.status)} after {timeout:g} s: it goes on; wait longer, or delete it"
         raise WaitTimeout(text) from None
 
 
@@ -137,6 +137,14 @@ def make_document(cube: DataCube, namespace: str) -> Object:
     about |= {"annotations": meta.annotations} if meta.annotations else {}
     spec = cube.spec.model_dump(by_alias=True, exclude_unset=True, exclude_none=True, mode="json")
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": about, "spec": spec}
+
+
+def _stand(status: DataCubeStatus) -> str:
+    """How a DataCube stands that did not end in time."""
+    if status.phase is None:
+        return "not looked at by any operator"
+    said = ": ".join(part for part in outcome(status) if part)
+    return f"{status.phase} ({said})" if said else str(status.phase)
 
 
 def _require_same(cube: DataCube, there: Object) -> None:

@@ -99,12 +99,16 @@ class Follower:
             seconds=self._patience.watch_seconds,
             idle_seconds=self._patience.idle_seconds,
         )
-        async with aclosing(events):
-            async for event in events:
-                self._take(event)
-                if event.type in ("ADDED", "MODIFIED", "DELETED"):
-                    yield Sight(event.object, is_gone=event.type == "DELETED")
-        if time.monotonic() - began < SHORTEST_SECONDS:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    self._take(event)
+                    if event.type in ("ADDED", "MODIFIED", "DELETED"):
+                        yield Sight(event.object, is_gone=event.type == "DELETED")
+        finally:
+            is_short = time.monotonic() - began < SHORTEST_SECONDS
+            self._failures = self._failures if is_short else 0
+        if is_short:
             raise Unavailable(f"watch {self._resource}", 0, "EndedAtOnce")
 
     async def _ask(self) -> Sight:
@@ -121,7 +125,7 @@ class Follower:
         if event.type == "ERROR":
             self._version = ""  # whatever it is about, what follows it in the stream is not known
             raise error_from_status(f"watch {self._resource}", event.object)
-        self._failures, self._was_allowed, self._refused_since = 0, True, None
+        self._was_allowed, self._refused_since = True, None
         if event.type != "OPENED":
             self._version = event.object["metadata"]["resourceVersion"]
 
