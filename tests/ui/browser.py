@@ -31,7 +31,7 @@ NAMES: Final = (CHROMIUM, "chromium", "chromium-browser", "google-chrome")
 _NOWHERE_ELSE = f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {HOST}"
 
 
-@dataclass(frozen=True)
+@dataclass  # Playwright keeps a note in whatever has a method that it calls
 class Browser:
     """A browser in which somebody has logged in to a Prefect server."""
 
@@ -63,7 +63,7 @@ class Browser:
             expect(body).to_contain_text(text, timeout=WAIT_MILLISECONDS, use_inner_text=True)
         return body.inner_text()
 
-    def watch(self, request: Request) -> None:
+    def note(self, request: Request) -> None:
         """Notes where a request of a page goes."""
         host = urlsplit(request.url).hostname  # what the page itself holds, such as `data:`, has none
         if host not in {None, HOST}:
@@ -98,7 +98,7 @@ def open_browser(server: PrefectServer) -> Iterator[Browser]:
     ):
         page = chromium.new_page(viewport=SIZE, locale="en-GB", timezone_id="UTC", color_scheme="light")
         browser = Browser(page, server.ui_url)
-        page.on("request", browser.watch)
+        page.on("request", browser.note)
         _log_in(browser, server.auth)
         yield browser
 

@@ -68,7 +68,8 @@ def test_browser_shows_a_run_with_its_tags_task_and_table_to_whoever_has_logged_
 
 
 def test_browser_says_what_is_shown_where_a_text_is_not(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser.show("/v2/dashboard", "Logout")
     monkeypatch.setattr("tests.ui.browser.WAIT_MILLISECONDS", 300)
     with pytest.raises(AssertionError, match="no such text") as caught:
-        browser.show("/v2/dashboard", "no such text")
+        browser.wait_for("no such text")
     assert "Actual value: Dashboard" in str(caught.value)
