@@ -8,9 +8,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from datacube_flows.errors import DataCubeError
 from datacube_operator.client import connect
 from datacube_operator.clock import SystemClock
-from datacube_operator.errors import LeadershipLost, OperatorError
+from datacube_operator.errors import LeadershipLost
 from datacube_operator.health import serve_health
 from datacube_operator.logs import log, log_libraries
 from datacube_operator.metrics import Metrics
@@ -58,7 +59,7 @@ async def _run(replica: Runtime, stop: asyncio.Event) -> int:
 
 def _say_why(error: Exception) -> None:
     match error:
-        case OperatorError():
+        case DataCubeError():
             log.write("error", "cannot start", {"error": str(error)})
         case OSError(errno=int(number)):
             log.write("error", "cannot start", {"error": os.strerror(number)})

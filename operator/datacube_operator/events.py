@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_operator.clock import micro_time
-from datacube_operator.errors import AlreadyExists, NotFound, OperatorError
+from datacube_operator.errors import AlreadyExists, ApiError, NotFound, OperatorError
 from datacube_operator.logs import log
 from datacube_operator.resource import EVENTS
 
@@ -122,7 +122,7 @@ class Recorder:
             said = await self._waiting.get()
             try:
                 await self._write(said)
-            except OperatorError as error:
+            except (ApiError, OperatorError) as error:
                 log.warning("event not written", event=said.body["metadata"]["name"], error=str(error))
             finally:
                 self._waiting.task_done()

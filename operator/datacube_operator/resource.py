@@ -1,34 +1,25 @@
-"""Where the API server keeps what the operator works with."""
+"""Where the API server keeps what the operator works with, beside what the library does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
 
+from datacube_flows.cluster.resource import CLAIMS, DATACUBES, PODS, Resource
 
-@dataclass(frozen=True)
-class Resource:
-    """One kind of object, by its place in the API."""
+__all__ = [
+    "CLAIMS",
+    "DATACUBES",
+    "EVENTS",
+    "LEASES",
+    "PODS",
+    "ROLE_BINDINGS",
+    "SERVICE_ACCOUNTS",
+    "WORKFLOWS",
+    "WORKFLOW_RESULTS",
+    "WORKFLOW_TEMPLATES",
+    "Resource",
+]
 
-    group: str
-    version: str
-    plural: str
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """Returns the path of an object, or of all in a namespace (None: in the cluster)."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        parts = ["namespaces", namespace] if namespace is not None else []
-        more = [part for part in (name, subresource) if part is not None]
-        return "/".join([root, *(quote(part, safe="") for part in (*parts, self.plural, *more))])
-
-    def __str__(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-
-DATACUBES: Final = Resource("tensorstack.dev", "v1beta1", "datacubes")
-PODS: Final = Resource("", "v1", "pods")
-CLAIMS: Final = Resource("", "v1", "persistentvolumeclaims")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 WORKFLOWS: Final = Resource("argoproj.io", "v1alpha1", "workflows")
 WORKFLOW_TEMPLATES: Final = Resource("argoproj.io", "v1alpha1", "workflowtemplates")

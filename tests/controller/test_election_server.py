@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from datacube_operator.client import Client
 from datacube_operator.election import Election
-from datacube_operator.errors import LeadershipLost, NotFound, NotLeader, OperatorError
+from datacube_operator.errors import LeadershipLost, NotFound, NotLeader
 from datacube_operator.fence import Fence
 from datacube_operator.resource import LEASES
 
+from datacube_flows.errors import DataCubeError
 from tests.controller.api_proxy import Fault
 from tests.controller.server import CLOCK, Line, direct, line_to, until
 from tests.controller.writer import CONFIG_MAPS, LOST, TIMING
@@ -75,7 +76,7 @@ async def replica(name: str, api: Cluster, namespace: str, folder: Path) -> Asyn
 async def write_on(client: Client, namespace: str, name: str) -> None:
     number = 0
     while True:
-        with suppress(OperatorError):
+        with suppress(DataCubeError):
             await client.create(CONFIG_MAPS, namespace, {"metadata": {"name": f"{name}-{number}"}})
             number += 1
         await asyncio.sleep(0.01)

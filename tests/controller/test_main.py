@@ -62,5 +62,5 @@ def test_operator_says_that_its_port_is_taken(tmp_path: Path) -> None:
 
 def test_operator_that_is_in_no_pod_asks_for_a_kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(NoConnection, match="give --kubeconfig"):
+    with pytest.raises(NoConnection, match="name a kubeconfig"):
         asyncio.run(run(Settings(identity="x", host="127.0.0.1", port=0)))

@@ -13,11 +13,13 @@ from typing import NoReturn
 from datacube_operator.client import Client, connect
 from datacube_operator.clock import SystemClock
 from datacube_operator.election import Election
-from datacube_operator.errors import LeadershipLost, OperatorError
+from datacube_operator.errors import LeadershipLost
 from datacube_operator.fence import Fence
 from datacube_operator.lease import LeaseTiming
 from datacube_operator.metrics import Metrics
 from datacube_operator.resource import Resource
+
+from datacube_flows.errors import DataCubeError
 
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 TIMING = LeaseTiming(duration_seconds=4, write_seconds=3, retry_seconds=0.3)
@@ -31,7 +33,7 @@ async def write(client: Client, namespace: str, name: str) -> NoReturn:
             await client.create(CONFIG_MAPS, namespace, {"metadata": {"name": f"{name}-{number}"}})
             number += 1
             print(f"{name} wrote", flush=True)
-        except OperatorError as error:
+        except DataCubeError as error:
             print(f"{name}: {type(error).__name__}", flush=True)
         await asyncio.sleep(0.5)
 
