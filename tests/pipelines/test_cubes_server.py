@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from datacube_operator.rights import user_roles
 
 from datacube_flows.api.status import Phase
-from datacube_flows.cluster.cubes import delete_cube
+from datacube_flows.cluster.client import Client
+from datacube_flows.cluster.connection import Place, connect
+from datacube_flows.cluster.cubes import AppliedCube, delete_cube
 from datacube_flows.cluster.errors import CubeGone, NameTaken, NotFound, Refused, WaitTimeout
+from datacube_flows.cluster.patience import Patience
+from datacube_flows.cluster.refusals import EDITOR, told_to_a_person
 from datacube_flows.cluster.resource import DATACUBES
 from datacube_flows.core import labels
 from tests.canary import CANARY
@@ -18,7 +24,7 @@ from tests.cluster.api import DIES_WITH_TEST, start_api
 from tests.cluster.binaries import find_programs
 from tests.cluster.packages import SEARCH
 from tests.cluster.process import Roster
-from tests.controller.api_proxy import Fault
+from tests.controller.api_proxy import Fault, start_api_proxy, write_kubeconfig
 from tests.pipelines.documents import condition, failed, make_cube, rerun, running, succeeded
 from tests.pipelines.server import Heard, Line, line_to, run_of
 
@@ -124,6 +130,51 @@ async def test_refusals_say_what_to_do(line: Line, api: Cluster, tmp_path: Path)
         await line.apply(make_cube())
 
 
+async def test_user_needs_the_editors_role_and_no_more(line: Line, api: Cluster, tmp_path: Path) -> None:
+    role, *_ = [role for role in user_roles() if role["metadata"]["name"] == EDITOR]
+    api.apply(role)
+    account = f"--serviceaccount={line.namespace}:flows"
+    api.kubectl("create", "serviceaccount", "flows", f"--namespace={line.namespace}")
+    token = api.kubectl("create", "token", "flows", f"--namespace={line.namespace}").strip()
+    async with (
+        start_api_proxy(api.kubeconfig, rights="client") as proxy,
+        connect(Place(write_kubeconfig(tmp_path / "limited", proxy.url, token))) as limited,
+    ):
+        flows = replace(line, client=Client(limited.api, manager="flows"), proxy=proxy)
+        user = f"system:serviceaccount:{line.namespace}:flows"
+        with pytest.raises(Refused, match=f"'{user}' may not get datacubes there: bind it to ClusterRole '{EDITOR}'"):
+            await flows.apply(make_cube())
+        api.kubectl(
+            "create", "rolebinding", "flows", f"--clusterrole={EDITOR}", account, f"--namespace={line.namespace}"
+        )
+        cube = await _allowed(flows)
+        waiting = flows.waiting(cube)
+        await flows.watched()
+        await line.says("data", succeeded(run_of(cube)))
+        assert (await waiting).phase is Phase.SUCCEEDED
+        await delete_cube(flows.client, cube)
+        with pytest.raises(NotFound):
+            await metadata(line)
+
+
+async def _allowed(flows: Line) -> AppliedCube:
+    """Applies once the server knows of a binding that was just made."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await flows.apply(make_cube())
+            except Refused:
+                await asyncio.sleep(0.1)
+
+
+async def test_refused_fields_are_named(line: Line) -> None:
+    wrong = make_cube() | {"spec": make_cube()["spec"] | {"source": {"type": CANARY}}}
+    words = r"cannot try: the cluster refuses .*spec\.source\.type.*: is its CRD"
+    with pytest.raises(Refused, match=words) as caught, told_to_a_person("try"):
+        await line.client.apply(DATACUBES, line.namespace, wrong)
+    assert CANARY not in str(caught.value)
+
+
 async def test_refusal_repeats_nothing_that_the_server_quotes(line: Line) -> None:
     said = f'DataCube "data" is invalid: spec.source: Invalid value: "{CANARY}"'
     causes = [{"field": "spec.source", "message": said}]
@@ -152,8 +203,6 @@ async def test_watch_that_breaks_goes_on_where_it_was(line: Line) -> None:
 
 
 async def test_watch_that_is_dead_is_noticed(line: Line) -> None:
-    from datacube_flows.cluster.patience import Patience
-
     cube = await line.apply(make_cube())
     waiting = line.waiting(cube, patience=Patience(first_pause=0.1, idle_seconds=1.0))
     await line.watched()
