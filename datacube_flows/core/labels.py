@@ -22,6 +22,9 @@ RERUN: Final = f"{PREFIX}/rerun"
 ENDED_BY: Final = f"{PREFIX}/ended-by"
 """Annotation on a workflow that the operator has shut down, and why: not a person's doing."""
 
+PREFECT_CLIENT: Final = f"{PREFIX}/prefect-client"
+"""Label `true` of a namespace whose pods may speak with the installed Prefect server."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "datacube"
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from datacube_flows import __version__
 from datacube_flows.core import labels
 from datacube_flows.core.crd import make_crd
-from datacube_flows.core.manifests import RESTRICTED_CONTAINER, USER_ID
+from datacube_flows.core.manifests import RESTRICTED_CONTAINER, SCRATCH_FOLDER, USER_ID
 from datacube_flows.engines.argo_accounts import RBAC, render_cluster_roles
 from datacube_operator.rights import lease_rules, make_role, operator_rules, user_roles
 from datacube_operator.settings import DEFAULT_NAMESPACE, LEASE_NAME, TRANSFER_IMAGE
@@ -29,14 +29,33 @@ DNS_PORT: Final = 53
 LINK_LOCAL: Final = {"0.0.0.0/0": ["169.254.0.0/16"], "::/0": ["fe80::/10", "fd00:ec2::254/128"]}
 """Everywhere, but for where clouds keep their nodes' credentials (SECURITY S19)."""
 
-_LABELS: Final = {
+LABELS: Final = {
     "app.kubernetes.io/name": "datacube",
     "app.kubernetes.io/part-of": "datacube",
     "app.kubernetes.io/version": __version__,
 }
 """None says who manages an object: of pods, that word tells the operator which are its attempts."""
 
-_SELECTOR: Final = {"app.kubernetes.io/name": "datacube", "app.kubernetes.io/component": "operator"}
+RESTRICTED_POD: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": USER_ID,
+    "runAsGroup": USER_ID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+SCRATCH: Final = {
+    "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "256Mi"}}],
+    "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH_FOLDER}],
+}
+"""The only folder that a container may write to: of its pod, and of itself."""
+
+PREFECT: Final = "datacube-prefect"
+"""Names the Secret with the words that Prefect and the operator know each other by, the server, and its objects."""
+
+AUTH_KEY: Final = "auth-string"
+PREFECT_SETTINGS: Final = f"{NAME}-prefect"
+"""Names what tells the operator of a Prefect server; where neither this nor the Secret is there, it has none."""
+
+SELECTOR: Final = {"app.kubernetes.io/name": "datacube", "app.kubernetes.io/component": "operator"}
 
 
 def make_installation() -> list[Object]:
@@ -51,7 +70,7 @@ def make_installation() -> list[Object]:
         _service(namespace),
         _network_policy(namespace),
     ]
-    return [_labelled(_namespace(namespace)), make_crd(), *map(_labelled, objects)]
+    return [labelled(_namespace(namespace)), make_crd(), *map(labelled, objects)]
 
 
 def make_transfer_policy() -> Object:
@@ -60,7 +79,7 @@ def make_transfer_policy() -> Object:
     Names are looked up all the same, since resolvers of nodes have link-local addresses too.
     """
     blocks = [{"ipBlock": {"cidr": cidr, "except": those}} for cidr, those in LINK_LOCAL.items()]
-    return _labelled(
+    return labelled(
         {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "NetworkPolicy",
@@ -68,15 +87,16 @@ def make_transfer_policy() -> Object:
             "spec": {
                 "podSelector": {"matchLabels": {labels.STEP: labels.TRANSFER}},
                 "policyTypes": ["Egress"],
-                "egress": [{"to": blocks}, {"ports": _dns()}],
+                "egress": [{"to": blocks}, {"ports": dns_ports()}],
             },
         }
     )
 
 
-def _labelled(made: Object) -> Object:
+def labelled(made: Object) -> Object:
+    """Returns the object with the labels of all that is installed."""
     metadata = made["metadata"]
-    return made | {"metadata": metadata | {"labels": _LABELS | metadata.get("labels", {})}}
+    return made | {"metadata": metadata | {"labels": LABELS | metadata.get("labels", {})}}
 
 
 def _namespace(name: str) -> Object:
@@ -91,20 +111,27 @@ def _rights(namespace: str) -> list[Object]:
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": here, "automountServiceAccountToken": False},
         make_role(NAME, operator_rules()),
-        _binding("ClusterRoleBinding", {"name": NAME}, "ClusterRole", namespace),
+        make_binding("ClusterRoleBinding", {"name": NAME}, "ClusterRole", NAME, namespace),
         lease_role,
-        _binding("RoleBinding", here, "Role", namespace),
+        make_binding("RoleBinding", here, "Role", NAME, namespace),
     ]
 
 
-def _binding(kind: str, metadata: Object, role: str, namespace: str) -> Object:
+def make_binding(kind: str, metadata: Object, role_kind: str, role: str, namespace: str) -> Object:
+    """Returns a binding of a role to the operator's account."""
     return {
         "apiVersion": f"{RBAC}/v1",
         "kind": kind,
         "metadata": metadata,
-        "roleRef": {"apiGroup": RBAC, "kind": role, "name": NAME},
+        "roleRef": {"apiGroup": RBAC, "kind": role_kind, "name": role},
         "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}],
     }
+
+
+def from_secret(variable: str, key: str, *, optional: bool = False) -> Object:
+    """Returns a variable of a container whose value is in the Secret of Prefect."""
+    reference = {"name": PREFECT, "key": key} | ({"optional": True} if optional else {})
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
 def _deployment(namespace: str) -> Object:
@@ -117,8 +144,8 @@ def _deployment(namespace: str) -> Object:
             "replicas": REPLICAS,
             "revisionHistoryLimit": 3,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "selector": {"matchLabels": _SELECTOR},
-            "template": {"metadata": {"labels": _LABELS | _SELECTOR}, "spec": _pod()},
+            "selector": {"matchLabels": SELECTOR},
+            "template": {"metadata": {"labels": LABELS | SELECTOR}, "spec": _pod()},
         },
     }
 
@@ -130,14 +157,10 @@ def _pod() -> Object:
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "topologySpreadConstraints": [spread | {"labelSelector": {"matchLabels": _SELECTOR}}],
+        "securityContext": RESTRICTED_POD,
+        "topologySpreadConstraints": [spread | {"labelSelector": {"matchLabels": SELECTOR}}],
         "containers": [_container()],
+        "volumes": SCRATCH["volumes"],
     }
 
 
@@ -146,14 +169,17 @@ def _container() -> Object:
         "name": "operator",
         "image": IMAGE,
         "args": [f"--transfer-image={TRANSFER_IMAGE}", f"--listen=:{PORT}"],
+        "envFrom": [{"configMapRef": {"name": PREFECT_SETTINGS, "optional": True}}],
+        "env": [from_secret("PREFECT_API_AUTH_STRING", AUTH_KEY, optional=True)],
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
         "livenessProbe": {"httpGet": {"path": "/healthz", "port": PORT_NAME}, "timeoutSeconds": 5},
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": PORT_NAME}, "timeoutSeconds": 5, "periodSeconds": 5},
         "resources": {
-            "requests": {"cpu": "100m", "memory": "128Mi"},
-            "limits": {"cpu": "1", "memory": "512Mi"},
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "limits": {"cpu": "1", "memory": "1Gi"},
         },
         "securityContext": RESTRICTED_CONTAINER,
+        "volumeMounts": SCRATCH["volumeMounts"],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
@@ -163,7 +189,7 @@ def _disruption_budget(namespace: str) -> Object:
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": NAME, "namespace": namespace},
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": _SELECTOR}},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": SELECTOR}},
     }
 
 
@@ -173,7 +199,7 @@ def _service(namespace: str) -> Object:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": f"{NAME}-metrics", "namespace": namespace},
-        "spec": {"selector": _SELECTOR, "ports": [{"name": PORT_NAME, "port": PORT, "targetPort": PORT_NAME}]},
+        "spec": {"selector": SELECTOR, "ports": [{"name": PORT_NAME, "port": PORT, "targetPort": PORT_NAME}]},
     }
 
 
@@ -185,13 +211,14 @@ def _network_policy(namespace: str) -> Object:
         "kind": "NetworkPolicy",
         "metadata": {"name": NAME, "namespace": namespace},
         "spec": {
-            "podSelector": {"matchLabels": _SELECTOR},
+            "podSelector": {"matchLabels": SELECTOR},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": [{"protocol": "TCP", "port": PORT_NAME}]}],
-            "egress": [{"ports": [*_dns(), *api]}],
+            "egress": [{"ports": [*dns_ports(), *api]}],
         },
     }
 
 
-def _dns() -> list[Object]:
+def dns_ports() -> list[Object]:
+    """Returns where names are looked up."""
     return [{"protocol": protocol, "port": DNS_PORT} for protocol in ("UDP", "TCP")]

@@ -44,6 +44,18 @@ def operator_rules() -> list[Object]:
     ]
 
 
+def prefect_rules() -> list[Object]:
+    """Returns the further rights of an operator that runs transfers in Prefect: there it makes pods and claims itself.
+
+    A flow run that somebody retries becomes a re-run annotation on its DataCube.
+    """
+    return [
+        _rule("", "pods", "create", "delete"),
+        _rule("", "persistentvolumeclaims", "create"),
+        _rule(GROUP, PLURAL, "patch"),
+    ]
+
+
 def lease_rules(name: str) -> list[Object]:
     """Returns the operator's rights in its own namespace; no name can be given where an object is made."""
     group = "coordination.k8s.io"

@@ -24,6 +24,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from datacube_operator.install_prefect import SERVER, server_folders
+
 from tests.canary import CANARY, find_canary
 from tests.cluster.api import DIES_WITH_TEST
 from tests.cluster.binaries import locked
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 AUTH: Final = f"datacube:{CANARY}-prefect"
 READY_SECONDS: Final = 90.0
+CLIENT: Final = "7f9d5f0c-tests"
 NAME: Final = "prefect"
 BUSY_TRIES: Final = 20
 """SQLite is written by one at a time; who comes meanwhile is told to come again."""
@@ -120,6 +123,10 @@ class PrefectServer:
         """Returns what its API answers, which is JSON; raises `HTTPError` where it refuses."""
         request = urllib.request.Request(f"{self.url}{path}", method=method)  # noqa: S310 - a server of our own
         request.add_header("Authorization", self.authorization if authorization is None else authorization)
+        if method != "GET":
+            known = self.ask("GET", f"/csrf-token?client={CLIENT}", authorization=authorization)
+            request.add_header("Prefect-Csrf-Client", CLIENT)
+            request.add_header("Prefect-Csrf-Token", known["token"])
         if body is not None:
             request.add_header("Content-Type", "application/json")
             request.data = json.dumps(body).encode()
@@ -165,7 +172,7 @@ class PrefectServer:
         content = self.folder / "content"
         content.unlink(missing_ok=True)
         self.database.keep(content)
-        return find_canary(content, *(self.folder / place for place in ("home", "logs", "postgres/logs")))
+        return find_canary(content, *(self.folder / place for place in ("prefect", "logs", "postgres/logs")))
 
     def _end(self, how: signal.Signals) -> None:
         for process in self._roster.recorded():
@@ -177,19 +184,15 @@ class PrefectServer:
 
     @property
     def _environment(self) -> dict[str, str]:
-        """Nothing is told to anybody, and files are written in the server's own folder alone."""
+        """As it is installed, and with a line in its log for each request."""
         return {
             "PATH": os.defpath,
             "HOME": str(self.folder),
-            "PREFECT_HOME": str(self.folder / "home"),
             "PREFECT_API_DATABASE_CONNECTION_URL": self.database.url,
             "PREFECT_SERVER_API_AUTH_STRING": self.auth,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_LOGGING_LEVEL": "INFO",
-            "PREFECT_SERVER_UI_API_URL": "/api",
-            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(self.folder / "pages"),
-            "DO_NOT_TRACK": "1",
+            **SERVER,
+            **server_folders(str(self.folder)),
             **self.settings,
         }
 
@@ -222,7 +225,7 @@ def start_prefect_with_sqlite(folder: Path, **settings: str) -> Iterator[Prefect
 
 @contextmanager
 def _started(folder: Path, database: Database, settings: Mapping[str, str]) -> Iterator[PrefectServer]:
-    (folder / "home").mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     server = PrefectServer(folder, database, settings)
     template = places_from(os.environ).cache / f"prefect-{version('prefect')}.{database.kind}"
     try:

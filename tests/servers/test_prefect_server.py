@@ -45,8 +45,8 @@ def status_of(server: PrefectServer, path: str, authorization: str) -> int:
 
 
 def ends_in_peace(server: PrefectServer) -> int:
-    """How often it has ended by itself so far."""
-    return server.log.read_text().count("Application shutdown complete")
+    """How often it has ended by itself so far, instead of being killed."""
+    return server.log.read_text().count("Finished server process")
 
 
 def test_server_asks_for_its_auth_string_everywhere_but_for_its_health(prefect_server: PrefectServer) -> None:
