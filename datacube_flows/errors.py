@@ -7,7 +7,10 @@
     ├── DocumentError        a file is not readable as documents at all
     ├── EngineMissing        what runs documents cannot be used on this machine; nothing was started
     ├── WaitingError         something that the run needs is not there yet; nothing was spent
-    └── TransferError        an attempt failed; its reason decides whether it is retried
+    ├── TransferError        an attempt failed; its reason decides whether it is retried
+    ├── TransferFailed       a DataCube failed that a pipeline waited for (`pipelines/results.py`)
+    ├── ClusterError         a cluster did not do what was asked (`cluster/errors.py`)
+    └── OperatorError        of the operator alone (`datacube_operator/errors.py`)
 
 Messages are for the person who reads `kubectl describe` or a terminal: what happened, to what, what to do.
 Anything else that escapes is a bug.

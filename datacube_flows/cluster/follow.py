@@ -123,7 +123,6 @@ class Follower:
 
     def _take(self, event: WatchEvent) -> None:
         if event.type == "ERROR":
-            self._version = ""  # whatever it is about, what follows it in the stream is not known
             raise error_from_status(f"watch {self._resource}", event.object)
         self._was_allowed, self._refused_since = True, None
         if event.type != "OPENED":

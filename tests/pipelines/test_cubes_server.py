@@ -270,9 +270,11 @@ async def test_refusal_of_a_server_that_has_just_started_is_put_up_with(line: Li
     waiting = line.waiting(cube)
     await line.watched()
     line.proxy.faults.append(Fault(WATCH, status=403, body=forbidden, times=2))
+    line.proxy.faults.append(Fault(GET, status=404, text="404 page not found", times=2))
     line.proxy.part()
     line.proxy.cut = False
     await line.proxy.until(WATCH, 4)
+    assert [fault.times for fault in line.proxy.faults] == [0, 0]
     await line.says("data", succeeded(run_of(cube)))
     assert (await waiting).phase is Phase.SUCCEEDED
 
