@@ -126,8 +126,7 @@ class PodWork:
             with told_to_a_person(f"watch pod '{self.plan.namespace}/{name}'"):
                 return await self._watch(self._attempts[number])
         except BaseException:
-            if number in self._attempts:
-                await see_through(self._remove(self._attempts[number]))
+            await see_through(self._remove(pod))
             raise
 
     async def _until_taken(self, make: Callable[[], Coroutine[Any, Any, str]], what: str, *, rejected: Reason) -> str:
@@ -153,7 +152,7 @@ class PodWork:
             claim = require_claim(self.plan)
             with suppress(AlreadyExists):
                 await self._client.create(CLAIMS, namespace, claim)
-            return f"made claim {name}"
+                return f"made claim {name}"
         return ""
 
     async def _ensure_pod(self, pod: Object) -> str:
@@ -163,8 +162,7 @@ class PodWork:
             made = await self._client.create(PODS, namespace, pod)
         except AlreadyExists:
             made = await self._client.get(PODS, namespace, name)
-        borne, wanted = made["metadata"].get("labels") or {}, pod["metadata"]["labels"]
-        if any(borne.get(label) != wanted.get(label) for label in _BORNE_LABELS):
+        if not _is_same_attempt(made, pod):
             text = f"there is a pod '{namespace}/{name}' that is not of this run: delete it"
             raise TransferError(Reason.NAME_CONFLICT, text)
         self._note(observe_pod(made))
@@ -203,10 +201,17 @@ class PodWork:
             )
         return ""
 
-    async def _remove(self, seen: AttemptSeen) -> None:
-        """Has the pod deleted; where that cannot be said to the API server, its owner or a person does it later."""
+    async def _remove(self, pod: Object) -> None:
+        """Has the attempt's pod deleted, also one whose making nobody confirmed.
+
+        Where that cannot be said to the API server, its owner or a person does it later.
+        """
+        namespace, name = self.plan.namespace, pod["metadata"]["name"]
         with suppress(ApiError):
-            await insist(lambda: self._client.delete(PODS, self.plan.namespace, seen.pod, uid=seen.uid), ENDING)
+            there = await insist(lambda: self._client.get(PODS, namespace, name), ENDING)
+            if _is_same_attempt(there, pod):
+                uid = there["metadata"]["uid"]
+                await insist(lambda: self._client.delete(PODS, namespace, name, uid=uid), ENDING)
 
     def _note(self, seen: AttemptSeen) -> AttemptSeen:
         self._attempts[seen.number] = seen
@@ -224,6 +229,12 @@ class PodWork:
         if self._told != (reason, message):
             self._told = reason, message
             self._settings.on_waiting(reason, message)
+
+
+def _is_same_attempt(there: Object, pod: Object) -> bool:
+    """Whether a pod of an attempt's name is that attempt's."""
+    borne, wanted = there["metadata"].get("labels") or {}, pod["metadata"]["labels"]
+    return all(borne.get(label) == wanted.get(label) for label in _BORNE_LABELS)
 
 
 def _attempt_in(sight: Sight, before: AttemptSeen) -> AttemptSeen:

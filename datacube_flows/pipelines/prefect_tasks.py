@@ -94,7 +94,8 @@ async def apply_and_wait_async(
 
 def _order(cube: CubeLike, *, keep: bool, rerun: str, timeout: float | None, place: Place | None) -> Order:
     given = read_cube(cube).run_again(rerun)
-    return Order(given, place or find_place(os.environ, Path.home()), is_kept=keep, timeout=timeout)
+    home = Path(os.path.expanduser("~"))  # unlike Path.home(), no error for a user that has none, as in a pod
+    return Order(given, place or find_place(os.environ, home), is_kept=keep, timeout=timeout)
 
 
 def _run_here(make: Callable[[], Awaitable[T]]) -> T:

@@ -191,6 +191,7 @@ async def test_pod_of_somebody_else_in_the_place_ends_the_run_and_is_left_alone(
         await stage.work.run_attempt(1)
     assert caught.value.reason is Reason.NAME_CONFLICT
     assert not await stage.is_gone()
+    assert stage.line.proxy.times_of("^DELETE") == []
 
 
 async def test_quota_that_is_used_up_is_waited_for(stage: Stage) -> None:
@@ -238,6 +239,16 @@ async def test_attempt_that_is_cancelled_while_its_pod_is_made_leaves_no_pod(sta
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await attempt
+    assert await stage.is_gone()
+    assert len(stage.line.proxy.times_of("^DELETE")) == 1
+
+
+async def test_attempt_that_is_cancelled_when_the_answer_on_its_pod_is_lost_leaves_no_pod(stage: Stage) -> None:
+    attempts: list[asyncio.Task[AttemptSeen]] = []
+    stage.line.proxy.faults.append(Fault("^POST", act=lambda: attempts[0].cancel() or None))
+    attempts.append(stage.attempt())
+    with pytest.raises(asyncio.CancelledError):
+        await attempts[0]
     assert await stage.is_gone()
     assert len(stage.line.proxy.times_of("^DELETE")) == 1
 
