@@ -72,6 +72,23 @@ EVENTS: Final[tuple[Row, ...]] = (
 """What events say of a pod whose own status says nothing: `reason message`, newest first."""
 
 
+REFUSED: Final[tuple[Row, ...]] = (
+    (r"service ?account", Reason.TRANSFER_ERROR, "create the account that runs attempts"),
+    (
+        r"violates PodSecurity",
+        Reason.POD_REJECTED,
+        "change executor.securityContext, or the level that the namespace enforces",
+    ),
+    (r"is forbidden|is invalid|admission webhook", Reason.POD_REJECTED, "the cluster admits no such pod"),
+)
+"""What the API server says where it takes no such pod."""
+
+
+def refused_reason(said: str) -> Waiting | None:
+    """Returns why the API server took no pod, and what to do; None where it says something else."""
+    return _find(REFUSED, said)
+
+
 def waiting_reason(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()) -> Waiting | None:
     """Returns why a pod waits and what to do, None when it does not wait, or only for a moment.
 

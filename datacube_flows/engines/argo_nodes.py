@@ -14,6 +14,7 @@ from datacube_flows.api.report import MAX_COUNT, MAX_REVISION, TransferReport, p
 from datacube_flows.core import labels
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.pod_fields import field_at, items_at, moment_at, sentence, text_at
+from datacube_flows.core.pod_waiting import refused_reason
 from datacube_flows.core.retry import EXIT_TERMINATED
 
 if TYPE_CHECKING:
@@ -48,17 +49,6 @@ GONE: Final[tuple[Cause, ...]] = (
     (r"node was low on resource", Reason.EVICTED, "the node ran short of something and ended the pod"),
 )
 """Why an attempt failed whose pod is gone, and which left no report: in the words of `observe_pod`."""
-
-NO_POD: Final[tuple[Cause, ...]] = (
-    (r"service ?account", Reason.TRANSFER_ERROR, "create the account that runs attempts"),
-    (
-        r"violates PodSecurity",
-        Reason.POD_REJECTED,
-        "change executor.securityContext, or the level that the namespace enforces",
-    ),
-    (r"is forbidden|is invalid|admission webhook", Reason.POD_REJECTED, "the cluster admits no such pod"),
-)
-"""Why Argo could not make a pod; a row's order is its precedence."""
 
 PHASES: Final = {"Succeeded": PodPhase.SUCCEEDED, "Running": PodPhase.RUNNING}
 WORDS: Final = {PodPhase.SUCCEEDED: "Completed", PodPhase.RUNNING: "Unknown", PodPhase.FAILED: "Error"}
@@ -136,8 +126,8 @@ def attempt_of(node: Node, workflow: str) -> AttemptSeen:
 
 def cause_of(node: Node) -> tuple[Reason, str]:
     """Returns why a node failed whose pod tells nothing."""
-    if row := _refusal(node):
-        return row[1], f"Argo could not make the pod: {node.message} ({row[2]})"
+    if refused := _refusal(node):
+        return refused[0], f"the pod could not be made: {node.message} ({refused[1]})"
     if row := _find(GONE, node.message):
         return row[1], row[2]
     if node.exit_code == EXIT_TERMINATED:
@@ -161,11 +151,11 @@ def has_ended(workflow: Mapping[str, Any] | None) -> bool:
     return phase_of(workflow) in ENDED or text_at(workflow, "metadata", "labels", COMPLETED) == "true"
 
 
-def _refusal(node: Node) -> Cause | None:
+def _refusal(node: Node) -> tuple[Reason, str] | None:
     """Argo's words on a pod that it could not make begin with its kind; those on one that ran, with a container's."""
     if node.phase != "Error" or node.exit_code is not None:
         return None
-    return _find(NO_POD, node.message)
+    return refused_reason(node.message)
 
 
 def _find(rows: tuple[Cause, ...], text: str) -> Cause | None:

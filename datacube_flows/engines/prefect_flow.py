@@ -7,9 +7,11 @@ a context variable and not as a parameter: parameters are stored. The deadline i
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from prefect import Task, flow, get_run_logger, task
@@ -21,6 +23,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
+from prefect.transactions import get_transaction
 
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.observation import PodPhase
@@ -35,7 +38,7 @@ from datacube_flows.engines.prefect_view import (
     store_page,
     store_place,
 )
-from datacube_flows.errors import DataCubeError, TransferError, WaitingError
+from datacube_flows.errors import TransferError, WaitingError
 from datacube_flows.steps import is_followed
 
 if TYPE_CHECKING:
@@ -57,23 +60,20 @@ MAX_DELAYS: Final = 50
 """As many delays as Prefect takes; the last one is used for all further retries."""
 
 
-class AttemptFailed(DataCubeError):
-    """An attempt failed; Prefect asks whether another follows."""
+class Known(Protocol):
+    """What is known of a run."""
 
-
-class Work(Protocol):
-    """What a run does its work with; one for each run.
-
-    Attributes:
-        plan: what is to be done.
-        attempts: all that are known, oldest first, also those of before a restart.
-    """
-
-    plan: TransferPlan
+    @property
+    def plan(self) -> TransferPlan:
+        """What is to be done."""
 
     @property
     def attempts(self) -> Sequence[AttemptSeen]:
-        """All that are known, oldest first."""
+        """All that are known, oldest first, also those of before a restart."""
+
+
+class Work(Known, Protocol):
+    """What a run does its work with; one for each run."""
 
     async def provision(self) -> str:
         """Has the claim there, and returns what was done.
@@ -97,10 +97,13 @@ class Work(Protocol):
         """What an attempt that ended said that is of use to a person."""
 
 
+NOWHERE: Final = Path(tempfile.gettempdir())
+"""Where results would be stored, were there any: Prefect would ask its server for the place at each run."""
+
 WORK: ContextVar[Work] = ContextVar("work")
 
 
-@flow(name=FLOW, validate_parameters=False, persist_result=False)
+@flow(name=FLOW, validate_parameters=False, persist_result=False, result_storage=NOWHERE)
 async def transfer(
     datacube: str, source: str, sink: str, attempts: int, *, deadline_seconds: int | None = None, sync: bool = False
 ) -> State[Any]:
@@ -111,9 +114,10 @@ async def transfer(
         await provision()
         if is_due(work):
             await asyncio.sleep(_pause(work))
-            await _attempts_of(work)()
-    except AttemptFailed:
-        pass  # the last of them
+            made = _attempts_of(work)(return_state=True)
+            state = await made  # type: ignore[misc]  # as below
+            if is_due(work):
+                await state.aresult()  # raises what kept an attempt from being made
     except (TransferError, WaitingError) as error:
         await report()
         return Failed(message=f"{error.reason}: {error.message}")
@@ -129,8 +133,8 @@ async def provision() -> None:
 
 
 @task(name="attempt", task_run_name="attempt", cache_policy=NO_CACHE, persist_result=False)
-async def attempt() -> None:
-    """Makes one attempt, each time that Prefect asks."""
+async def attempt() -> State[Any]:
+    """Makes one attempt, each time that Prefect asks. It returns its failure: raised, it would take back its pod's."""
     work = WORK.get()
     number = next_number(work)
     made = pod.with_options(task_run_name=f"attempt {number}")(number, return_state=True)
@@ -138,13 +142,13 @@ async def attempt() -> None:
     last = work.attempts[-1] if work.attempts else None
     if last is None or last.number != number:
         await state.aresult()  # raises what kept the attempt from being made
-    elif last.phase is PodPhase.FAILED:
-        raise AttemptFailed(sentence(last))
+    return _state_of(last or work.attempts[-1])
 
 
 @task(name="pod", cache_policy=NO_CACHE, persist_result=False)
 async def pod(number: int) -> State[Any]:
     """Runs an attempt to its end, shows how far it is, and what it said."""
+    _keep_state()
     work, logger = WORK.get(), get_run_logger()
     showing = asyncio.create_task(_show_progress(work))
     try:
@@ -153,11 +157,7 @@ async def pod(number: int) -> State[Any]:
         showing.cancel()
     for line in await work.lines(seen):
         logger.info(line)
-    text = f"{seen.pod}: {sentence(seen)}"
-    if seen.phase is PodPhase.FAILED:
-        return Failed(name=attempt_words(seen)[0], message=text)
-    logger.info(text)
-    return Completed(message=text)
+    return _state_of(seen)
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
@@ -168,7 +168,7 @@ async def report() -> None:
             await _write_artifacts(WORK.get())
 
 
-def next_number(work: Work) -> int:
+def next_number(work: Known) -> int:
     """Returns the number of the attempt that is to be made, or to be waited for."""
     last = work.attempts[-1] if work.attempts else None
     if last is None:
@@ -176,7 +176,7 @@ def next_number(work: Work) -> int:
     return last.number if last.phase in (PodPhase.PENDING, PodPhase.RUNNING) else last.number + 1
 
 
-def is_due(work: Work) -> bool:
+def is_due(work: Known) -> bool:
     """Whether an attempt is to be made or waited for, after all that are known."""
     last = work.attempts[-1] if work.attempts else None
     return last is None or last.phase in (PodPhase.PENDING, PodPhase.RUNNING) or is_followed(work.plan, last)
@@ -190,9 +190,23 @@ def final_state(last: AttemptSeen) -> State[Any]:
     return Completed(name=reason if reason == Reason.UP_TO_DATE else None, message=sentence(last))
 
 
+def _state_of(seen: AttemptSeen) -> State[Any]:
+    """The state of the task that an attempt is, called by its reason where it failed."""
+    text = f"{seen.pod}: {sentence(seen)}" if seen.pod else sentence(seen)
+    if seen.phase is PodPhase.FAILED:
+        return Failed(name=attempt_words(seen)[0], message=text)
+    return Completed(message=text)
+
+
 def sentence(seen: AttemptSeen) -> str:
     """Returns how an attempt ended, as one text."""
     return ": ".join(part for part in attempt_words(seen) if part)
+
+
+def _keep_state() -> None:
+    """Has Prefect leave the state of this task as it is: a failure around it would make `RolledBack` of its reason."""
+    if (transaction := get_transaction()) is not None:
+        transaction.on_rollback_hooks.clear()
 
 
 def _attempts_of(work: Work) -> Task[[], Any]:
@@ -204,7 +218,7 @@ def _attempts_of(work: Work) -> Task[[], Any]:
         retries=left,
         retry_delay_seconds=delays or 0,
         retry_jitter_factor=BACKOFF_JITTER,
-        retry_condition_fn=lambda _task, _run, state: isinstance(state.data, AttemptFailed) and is_due(work),
+        retry_condition_fn=lambda _task, _run, state: not isinstance(state.data, Exception) and is_due(work),
     )
 
 

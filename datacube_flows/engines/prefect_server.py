@@ -47,7 +47,6 @@ ANSWER_SECONDS: Final = 15.0
 
 PAGE: Final = 200
 QUEUED: Final = "Queued"
-KEPT: Final = ("HELD",)
 
 OPEN: Final = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED)
 
@@ -74,7 +73,8 @@ class RunSeen:
 
     Attributes:
         id: its id.
-        uid: of the DataCube that it was made for; empty where somebody else made it.
+        cube: the DataCube that it was made for, as `namespace/name`.
+        uid: that one's uid; empty where somebody else made it.
         run: the name of the DataCube's run that it was made for.
         state: type of its state, such as `RUNNING`.
         state_name: what people see, such as `AwaitingRetry`.
@@ -84,6 +84,7 @@ class RunSeen:
     """
 
     id: str
+    cube: str
     uid: str
     run: str
     state: str
@@ -108,22 +109,16 @@ class FlowRuns:
 
     def __init__(self) -> None:
         self._deployment: UUID | None = None
+        self._first = asyncio.Lock()
+        self._executed: dict[str, asyncio.Task[Any]] = {}
 
     async def check(self) -> None:
         """Has the deployment there; it has no schedule and no work pool: who runs it is whoever calls `execute`."""
+        if self._deployment is None:
+            await self._id()
+            return
         async with _client() as client:
-            if self._deployment is None:
-                flow_id = await client.create_flow_from_name(FLOW)
-                self._deployment = await client.create_deployment(
-                    flow_id,
-                    DEPLOYMENT,
-                    description="Runs of DataCubes. Apply a DataCube to begin one.",
-                    tags=[labels.MANAGER],
-                    enforce_parameter_schema=False,
-                    parameter_openapi_schema={"type": "object", "properties": {}},
-                )
-            else:
-                await client.request("GET", "/health")
+            await client.request("GET", "/health")
 
     async def begin(self, plan: TransferPlan, run: str, key: str) -> RunSeen:
         """Makes the flow run of a run, or finds the one that was made with that key."""
@@ -178,17 +173,38 @@ class FlowRuns:
 
     async def execute(self, run_id: str, work: Work) -> None:
         """Runs a flow run to its end; one that was begun before goes on, with the attempts that are known."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        self._executed[run_id] = task
+        try:
+            flow_run = await self._ready(run_id)
+            WORK.set(work)
+            parameters = run_parameters(work.plan)
+            await run_flow_async(transfer, flow_run=flow_run, parameters=parameters, return_type="state")
+        finally:
+            del self._executed[run_id]
+
+    async def _ready(self, run_id: str) -> FlowRun:
+        """A flow run that may begin: for the first time, or once more.
+
+        Prefect would give a deployment's run a thread, a loop and a connection of its own, to hear that it is
+        suspended, and hold all others up until these are there and gone again.
+        """
+        await self._id()
         async with _client() as client:
             flow_run = await client.read_flow_run(UUID(run_id))
             if flow_run.state is None or flow_run.state.name != QUEUED:
                 await client.set_flow_run_state(flow_run.id, AwaitingRetry(), force=True)
                 flow_run = await client.read_flow_run(flow_run.id)
-        WORK.set(work)
-        await run_flow_async(transfer, flow_run=flow_run, parameters=run_parameters(work.plan), return_type="state")
+        return flow_run.model_copy(update={"deployment_id": None})
 
     async def conclude(self, run_id: str, ending: Ending, message: str) -> None:
-        """Ends a flow run, and what is open of its tasks, whatever their states were."""
+        """Ends a flow run, and what is open of its tasks, whatever their states were; one that is executed, first."""
+        if (task := self._executed.get(run_id)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
         state: State[Any] = State(type=StateType(ending.value), name=_NAMES[ending], message=message[:2000])
+        await self._id()
         async with _client() as client:
             tasks = await client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id)])), limit=PAGE
@@ -212,10 +228,19 @@ class FlowRuns:
         raise ServerUnavailable("the Prefect server ended the subscription")
 
     async def _id(self) -> UUID:
-        if self._deployment is None:
-            await self.check()
-        assert self._deployment is not None  # noqa: S101 - `check` sets it, or raises
-        return self._deployment
+        """The deployment's id, made by the first who asks, alone: two first writes at once spoil each other's token."""
+        async with self._first:
+            if self._deployment is None:
+                async with _client() as client:
+                    self._deployment = await client.create_deployment(
+                        await client.create_flow_from_name(FLOW),
+                        DEPLOYMENT,
+                        description="Runs of DataCubes. Apply a DataCube to begin one.",
+                        tags=[labels.MANAGER],
+                        enforce_parameter_schema=False,
+                        parameter_openapi_schema={"type": "object", "properties": {}},
+                    )
+            return self._deployment
 
 
 _NAMES: Final = {
@@ -238,6 +263,7 @@ def _seen(run: FlowRun) -> RunSeen:
     assert run.created is not None  # noqa: S101 - the server sets it
     return RunSeen(
         id=str(run.id),
+        cube=run.name,
         uid=str(run.labels.get(labels.UID, "")),
         run=str(run.labels.get(labels.RUN, "")),
         state=str(state.type.value) if state else "",

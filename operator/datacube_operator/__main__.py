@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
+from datacube_flows.engines.prefect_env import remote
 from datacube_flows.errors import DataCubeError
 from datacube_operator.client import connect
 from datacube_operator.clock import SystemClock
@@ -71,6 +74,10 @@ def main() -> None:
     """Reads flags and variables, runs, and ends the process at once: no thread of a library may hold it."""
     settings = read_settings(sys.argv[1:], os.environ, identity=make_identity(), own_namespace=find_own_namespace())
     log_libraries(log)
+    if settings.prefect_url:
+        logging.raiseExceptions = False  # Prefect would print each log that its server does not take
+        for name, value in remote(settings.prefect_url, home=tempfile.mkdtemp(prefix="datacube-prefect-")).items():
+            os.environ.setdefault(name, value)
     try:
         code = asyncio.run(run(settings))
     except Exception as error:  # noqa: BLE001 - the text of a foreign one may quote a credential, and is not shown

@@ -24,6 +24,8 @@ from datacube_operator.runs import WORKFLOW_LABEL
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from datacube_flows.api.reasons import Reason
+    from datacube_flows.api.status import DataCubeStatus
     from datacube_flows.core.manifests import Installation
     from datacube_flows.core.observation import Observation
     from datacube_flows.core.plan import TransferPlan
@@ -39,6 +41,9 @@ RENDERED: Final = f"{labels.PREFIX}/rendered"
 """Annotation on a template: the hash of what was rendered, so that a newer operator or image is noticed."""
 
 GONE_SOON_SECONDS: Final = 1.0
+
+LOOK_AGAIN_SECONDS: Final = 30.0
+"""So often is looked at a Workflow that goes on after its run has ended."""
 
 MADE_SECONDS: Final = 90.0
 """So long may the cache lack a Workflow that was made; one that never came to be seen there was deleted at once."""
@@ -127,8 +132,12 @@ class ArgoEngine:
         """Whether Argo's controller ran a template that it remembered from before."""
         return found.workflow is not None and is_stale(found.workflow, found.pods, plan)
 
-    async def look(self, plan: TransferPlan, run: str) -> Object | None:
+    async def look(self, plan: TransferPlan, run: str, told: DataCubeStatus) -> Object | None:
         """The Workflow as it is now."""
+        del told
+        return await self._read(plan, run)
+
+    async def _read(self, plan: TransferPlan, run: str) -> Object | None:
         try:
             return await self._client.get(WORKFLOWS, plan.namespace, run)
         except NotFound:
@@ -146,8 +155,9 @@ class ArgoEngine:
         elif _annotation(known, RENDERED) != _annotation(body, RENDERED):
             await self._client.apply(WORKFLOW_TEMPLATES, plan.namespace, body)
 
-    async def submit(self, plan: TransferPlan, *, claim_exists: bool) -> Found:
+    async def submit(self, plan: TransferPlan, told: DataCubeStatus, *, claim_exists: bool) -> Found:
         """Creates the Workflow, or adopts it where an earlier process did."""
+        del told
         body = render_workflow(plan, make_owner(plan), self._parts.settings, claim_exists=claim_exists)
         name = body["metadata"]["name"]
         try:
@@ -159,8 +169,9 @@ class ArgoEngine:
             self._made[key] = self._parts.clock.now() + MADE_SECONDS, made
         return self.find(plan, name)
 
-    async def stop(self, plan: TransferPlan, found: Found) -> None:
+    async def stop(self, plan: TransferPlan, found: Found, why: tuple[Reason, str]) -> None:
         """Deletes the Workflow; its pods are told to end and go with it."""
+        del why
         if found.workflow is None or found.is_going:
             return
         name = found.workflow["metadata"]["name"]
@@ -176,13 +187,21 @@ class ArgoEngine:
         """Forgets the accounts of a namespace."""
         self._parts.accounts.forget(namespace)
 
-    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> None:
+    def release(self, uid: str) -> None:
+        """What the DataCube owns goes with it."""
+
+    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
         """Completes results whose report Argo waits for in vain, then ends the Workflow; not one that is gone now."""
-        if found.workflow is None or found.is_going:
-            return
-        name = found.workflow["metadata"]["name"]
+        if found.workflow is None or not found.is_open:
+            return None
+        if not found.is_going:
+            await self._help_along(plan, found.workflow, found, now)
+        return LOOK_AGAIN_SECONDS
+
+    async def _help_along(self, plan: TransferPlan, workflow: Object, found: Found, now: datetime) -> None:
+        name = workflow["metadata"]["name"]
         with suppress(NotFound):
-            match watchdog(found.workflow, found.pods, now):
+            match watchdog(workflow, found.pods, now):
                 case Watch.REPORT:
                     await self._complete_results(plan.namespace, name)
                 case Watch.TERMINATE:
@@ -252,7 +271,7 @@ class ArgoEngine:
             NameTaken: it is somebody else's.
             TemporaryError: it is on its way out.
         """
-        there = await self.look(plan, name)
+        there = await self._read(plan, name)
         if there is None or _is_going(there):
             raise TemporaryError("the workflow of before is on its way out", GONE_SOON_SECONDS)
         if plan.uid not in _owners(there) or _label(there, labels.RUN) != plan.run_id:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from datacube_operator.errors import OperatorError
 
 if TYPE_CHECKING:
+    from datacube_flows.api.reasons import Reason
+    from datacube_flows.api.status import DataCubeStatus
     from datacube_flows.core.observation import Observation
     from datacube_flows.core.plan import TransferPlan
 
@@ -74,8 +76,14 @@ class Engine(Protocol):
     def is_stale(self, plan: TransferPlan, found: Found) -> bool:
         """Whether the engine ran something older than the plan, so that the run has to be made again."""
 
-    async def look(self, plan: TransferPlan, run: str) -> Object | None:
-        """The engine's object as the API server has it now; None where it has none."""
+    async def look(self, plan: TransferPlan, run: str, told: DataCubeStatus) -> Object | None:
+        """The engine's object as it is now, where no cache shows it; None where there is none.
+
+        Args:
+            plan: what is run.
+            run: the run.
+            told: the DataCube's status, which may tell what nobody else knows any more.
+        """
 
     async def prepare(self, plan: TransferPlan) -> None:
         """Has everything there that a run of the plan refers to, also one that somebody else starts.
@@ -84,18 +92,30 @@ class Engine(Protocol):
             NameTaken: something else has the name.
         """
 
-    async def submit(self, plan: TransferPlan, *, claim_exists: bool) -> Found:
+    async def submit(self, plan: TransferPlan, told: DataCubeStatus, *, claim_exists: bool) -> Found:
         """Begins the plan's run, once: where it was begun already, it is found.
+
+        Args:
+            plan: what is to be run.
+            told: the DataCube's status.
+            claim_exists: whether its claim is there.
 
         Raises:
             NameTaken: something else has the name.
         """
 
-    async def stop(self, plan: TransferPlan, found: Found) -> None:
+    async def stop(self, plan: TransferPlan, found: Found, why: tuple[Reason, str]) -> None:
         """Ends a run and removes its objects, pods included."""
 
     def forget(self, namespace: str) -> None:
         """Forgets what was made in a namespace that has no DataCube any more."""
 
-    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> None:
-        """Helps a run along that the engine leaves hanging."""
+    def release(self, uid: str) -> None:
+        """Lets go of what runs for a DataCube that is gone, or going."""
+
+    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
+        """Helps a run along that the engine leaves hanging, and clears up after one that has ended.
+
+        Returns:
+            Seconds after which to look again at a run that has ended; None where nothing is left to do.
+        """

@@ -46,6 +46,10 @@ class Log:
         stream.flush()
 
 
+RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+"""Prefect's own logs of runs: that one failed is no warning to whoever runs the operator."""
+
+
 class LibraryHandler(logging.Handler):
     """Writes that a library warned, and where in its code; never what it said."""
 
@@ -55,6 +59,8 @@ class LibraryHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes an entry for a record."""
+        if record.name.startswith(RUN_LOGGERS):
+            return
         fields: dict[str, Any] = {"logger": record.name, "place": f"{record.filename}:{record.lineno}"}
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:

@@ -163,10 +163,11 @@ class Reconciler:
         """A run has ended: sees that its engine lets go of it, and removes the DataCube when its time has come."""
         self._chronicle.let_logs_be(cube.key)
         cube = await self._chronicle.confirm(cube)
-        again = []
-        if case is not None and (found := case.find(cube.run)).is_open:
-            await case.engine.watch_over(case.plan, found, self._clock.utc())
-            again.append(LOOK_AGAIN_SECONDS)
+        again: list[float] = []
+        if case is not None and cube.run:
+            case = case.as_run(cube.run)
+            after = await case.engine.watch_over(case.plan, case.find(cube.run), self._clock.utc())
+            again += [] if after is None else [after]
         if cube.status.completion_time is not None and cube.ttl_seconds is not None:
             due = cube.status.completion_time + timedelta(seconds=cube.ttl_seconds)
             again.append((due - self._clock.utc()).total_seconds())
@@ -198,7 +199,7 @@ class Reconciler:
         elif refused := await self._refusal_of(case, "", case.engine.prepare(case.plan)):
             return refused
         held = await self._let_go(case, (Reason.SUSPENDED, HELD))
-        await case.engine.stop(case.plan, found)
+        await case.engine.stop(case.plan, found, (Reason.SUSPENDED, HELD))
         self._wake_others(held)
         return Result()
 
@@ -262,12 +263,14 @@ class Reconciler:
         if found.workflow is None:
             seen = await self._look_for_lost(case, run, found, seen)
         elif case.engine.is_stale(case.plan, found):
-            await self._let_go(case, (Reason.QUEUED, "the engine ran an older template: the run is made again"))
-            await case.engine.stop(case.plan, found)
+            stale = Reason.QUEUED, "the engine ran an older template: the run is made again"
+            await self._let_go(case, stale)
+            await case.engine.stop(case.plan, found, stale)
             return Result(GOING_SECONDS)
         elif seen.is_idle and is_lost(self._claim_of(case)):
-            await case.engine.stop(case.plan, found)  # its pod would wait for ever
-            seen = replace(seen, ended=lost_message(case.plan))
+            lost = lost_message(case.plan)
+            await case.engine.stop(case.plan, found, lost)  # its pod would wait for ever
+            seen = replace(seen, ended=lost)
         return await self._conclude(case, run, found, seen)
 
     async def _submit(self, case: Case, run: str) -> Result:
@@ -283,7 +286,7 @@ class Reconciler:
 
     async def _make(self, case: Case, preparing: Awaitable[None]) -> None:
         await preparing
-        await case.engine.submit(case.plan, claim_exists=self._claim_of(case) is not None)
+        await case.engine.submit(case.plan, case.cube.status, claim_exists=self._claim_of(case) is not None)
 
     async def _refusal_of(self, case: Case, run: str, making: Awaitable[None]) -> Result | None:
         """Has made what a run needs; where that is refused, says so, and returns when to try again."""
@@ -300,7 +303,7 @@ class Reconciler:
 
     async def _look_for_lost(self, case: Case, run: str, found: Found, seen: Observation) -> Observation:
         """A run that was there and is in no cache: the API server has it yet, or somebody has deleted it."""
-        there = await case.engine.look(case.plan, run)
+        there = await case.engine.look(case.plan, run, case.cube.status)
         if there is not None and not there["metadata"].get("deletionTimestamp"):
             return case.engine.observe(case.plan, Found(there, found.pods), self._clock.utc())
         text = f"workflow '{run}' was deleted: annotate the DataCube with a new rerun value to run it again"
@@ -314,7 +317,7 @@ class Reconciler:
         found = case.find(run)
         seen = case.engine.observe(case.plan, found, now)
         if seen.will_retry or not found.pods:
-            there = await case.engine.look(case.plan, run)
+            there = await case.engine.look(case.plan, run, case.cube.status)
             if there is not None:
                 seen = case.engine.observe(case.plan, Found(there, found.pods), now)
             else:
@@ -390,6 +393,8 @@ class Reconciler:
     def _leave(self, cube: Cube) -> Result:
         """A DataCube is going: nothing of it begins any more, and its path is free once its pods are gone."""
         self._chronicle.let_logs_be(cube.key)
+        for engine in self._engines.values():
+            engine.release(cube.uid)
         self._wake_others(cube)
         return Result()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from datacube_flows.api.reasons import Reason
+from datacube_flows.core.pod_waiting import refused_reason
 from datacube_flows.transfers.redact import Redactor
-from datacube_operator.errors import Invalid
+from datacube_operator.errors import Forbidden, Invalid
 
 if TYPE_CHECKING:
     from datacube_flows.core.plan import TransferPlan
@@ -18,6 +19,17 @@ MAX_SAID: Final = 512
 def is_of_ending_namespace(error: ApiError) -> bool:
     """Whether nothing more can be made since the whole namespace is being deleted, the DataCube with it."""
     return "because it is being terminated" in error.message
+
+
+def refuses_pod(error: ApiError, plan: TransferPlan) -> tuple[Reason, str] | None:
+    """Returns why an attempt ends whose pod the cluster does not admit; None where it may be admitted later."""
+    is_for_later = "exceeded quota" in error.message or "cannot create resource" in error.message
+    if not isinstance(error, Forbidden | Invalid) or is_for_later or is_of_ending_namespace(error):
+        return None
+    if (found := refused_reason(error.message)) is None:
+        return None
+    said = _hide_values(plan)(error.message)[:MAX_SAID]
+    return found[0], f"the pod could not be made: {said} ({found[1]})"
 
 
 def explain_refusal(error: ApiError, plan: TransferPlan) -> tuple[Reason, str]:

@@ -9,6 +9,7 @@ from datacube_flows.core import labels
 from datacube_flows.engines.argo_trim import trim_pod, trim_workflow
 from datacube_operator.accounts import Accounts
 from datacube_operator.argo_engine import ArgoEngine, ArgoParts
+from datacube_operator.attempt_pods import PodParts
 from datacube_operator.chronicle import Outlets
 from datacube_operator.client import Client
 from datacube_operator.controller import Controller, Pace
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient
 
     from datacube_operator.clock import Clock
+    from datacube_operator.engine import Engine
     from datacube_operator.informer import Route
     from datacube_operator.metrics import Metrics
     from datacube_operator.resource import Resource
+    from datacube_operator.runtime import Worker
     from datacube_operator.settings import Settings
     from datacube_operator.store import Index
 
@@ -83,12 +86,21 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
     accounts = Accounts(client, clock, settings.argo, is_on=settings.has_accounts)
     rendering = settings.installation, settings.argo, settings.argo_url
     argo = ArgoEngine(ArgoParts(client, workflows, templates, pods, accounts, clock, *rendering))
-    paths = PathQueue(queue.add)
+    paths, book = PathQueue(queue.add), StatusBook(client)
+    engines: dict[str, Engine] = {argo.name: argo}
+    histories: list[Worker] = []
+    if settings.prefect_url:
+        from datacube_operator.prefect_replica import make_prefect  # seconds and megabytes: only where it is used
+
+        making = PodParts(client, pods, claims, clock, settings.installation, settings.has_progress)
+        engine, history = make_prefect(making, cubes, book, reader, settings=settings, wake=queue.add)
+        engines[engine.name] = engine
+        histories.append(history)
     reconciler = Reconciler(
         client,
         Caches(cubes, claims, pods),
-        StatusBook(client),
-        engines={argo.name: argo},
+        book,
+        engines={name: engines[name] for name in sorted(engines, key=lambda name: name != settings.engine)},
         policy=settings.policy,
         outlets=Outlets(recorder, reader, metrics),
         paths=paths,
@@ -120,7 +132,7 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
     return Runtime(
         [cubes, claims, pods],
         [workflows, templates],
-        [controller],
+        [controller, *histories],
         election,
         recorder,
         readers=[reader] if reader else [],

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from datacube_operator.controller import Controller
     from datacube_operator.election import Election
     from datacube_operator.events import Recorder
     from datacube_operator.informer import Informer
@@ -25,6 +24,13 @@ class Runner(Protocol):
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Runs until cancelled."""
+
+
+class Worker(Runner, Protocol):
+    """A part that runs while its replica leads."""
+
+    def stop(self) -> None:
+        """Has `run` return, with what is under way done."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Runtime:
 
     informers: Sequence[Informer]
     optional: Sequence[Informer]
-    controllers: Sequence[Controller]
+    controllers: Sequence[Worker]
     election: Election
     recorder: Recorder
     readers: Sequence[Runner] = ()

@@ -30,10 +30,13 @@ DEFAULT_NAMESPACE: Final = "datacube-system"
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TRANSFER_IMAGE: Final = f"datacube/transfer:{__version__}"
 
-ENGINES: Final = ("argo",)
+ENGINES: Final = ("argo", "prefect")
 PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
 ENV_POLICIES: Final = ("deny", "allowlist")
 MAX_WORKERS: Final = 64
+MAX_RUNS: Final = 2000
+"""Each takes about a megabyte of the operator's memory."""
+
 MIN_KEEP_SECONDS: Final = 60
 """A run's end is read from its workflow and pods, also by a replica that takes over after a while."""
 
@@ -62,6 +65,9 @@ class Settings:
         ca_config_map: ConfigMap with the authorities to trust, in each namespace; "" is the image's own.
         engine: what runs documents that name none.
         argo_url: address of Argo's UI, without a slash at its end; "" is unknown.
+        prefect_url: address of a Prefect server's API; "" switches that engine off.
+        prefect_ui_url: address of its UI, for people; "" is unknown.
+        prefect_runs: how many runs are executed at once.
         host: address that health and metrics are served at.
         port: the same; 0 lets the system choose.
         has_accounts: whether the accounts that pods run under are made.
@@ -82,6 +88,9 @@ class Settings:
     ca_config_map: str = ""
     engine: str = ENGINES[0]
     argo_url: str = ""
+    prefect_url: str = ""
+    prefect_ui_url: str = ""
+    prefect_runs: int = 300
     host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus ask from outside of the pod
     port: int = 8080
     has_accounts: bool = True
@@ -149,6 +158,8 @@ def read_settings(
     defaults = {flag.key: _from_variable(parser, flag, environ) for flag in flags}
     given = vars(parser.parse_args(argv))
     values = {key: default if given[key] is None else given[key] for key, default in defaults.items()}
+    if values["engine"] == "prefect" and not values["prefect_url"]:
+        parser.error("--engine prefect: expected --prefect-url, the address of a Prefect server's API")
     host, port = values.pop("listen")
     accounts, progress = not values.pop("no_accounts"), not values.pop("no_progress")
     return Settings(**values, host=host, port=port, has_accounts=accounts, has_progress=progress)
@@ -177,6 +188,9 @@ def _flags(identity: str, lease_namespace: str) -> list[_Flag]:
         _Flag("ca-config-map", _name, "", "NAME", "ConfigMap with the authorities to trust, in each namespace"),
         _Flag("engine", _one_of(ENGINES), ENGINES[0], "ENGINE", "what runs documents that name no engine"),
         _Flag("argo-url", _url, "", "URL", "address of Argo's UI, for links in the status"),
+        _Flag("prefect-url", _url, "", "URL", "API of a Prefect server, ends in /api (default: no such engine)"),
+        _Flag("prefect-ui-url", _url, "", "URL", "address of Prefect's UI, for links in the status"),
+        _Flag("prefect-runs", _between(1, MAX_RUNS), 300, "N", "transfers that Prefect runs at once"),
         _Flag("listen", _address, ("0.0.0.0", 8080), "ADDRESS:PORT", "of health and metrics"),  # noqa: S104 - see host
         _Flag("no-accounts", _switch, False, "true|false", "do not make the service accounts that pods run under"),
         _Flag("no-progress", _switch, False, "true|false", "do not read pods' logs"),

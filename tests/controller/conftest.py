@@ -14,12 +14,14 @@ from tests.cluster.process import wait_for
 from tests.controller.fake_clock import FakeClock
 from tests.controller.played_cluster import serve_argo
 from tests.controller.scenarios_bench import FLAGS, made_world
+from tests.servers.prefect import start_prefect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from tests.cluster.cluster import Cluster
     from tests.controller.scenarios_bench import Stage, World
+    from tests.servers.prefect import PrefectServer
 
 CRD = Path(__file__).parents[2] / "operator" / "deploy" / "crd.yaml"
 
@@ -65,13 +67,23 @@ async def world(
 ) -> AsyncIterator[World]:
     """The operator at work before the API server, and all around it played, for the tests of a module.
 
-    The module's `OPERATOR_FLAGS`, where it has some, take the place of those of every scenario.
+    The module's `OPERATOR_FLAGS`, where it has some, take the place of those of every scenario; with `WITH_PREFECT`,
+    Prefect runs them.
     """
     serve_argo(api)
     identity = request.module.__name__.rpartition("_")[2]
     flags = getattr(request.module, "OPERATOR_FLAGS", FLAGS)
-    async with made_world(api, tmp_path_factory.mktemp("world"), identity, flags) as made:
+    prefect = request.getfixturevalue("prefect") if getattr(request.module, "WITH_PREFECT", False) else None
+    async with made_world(api, tmp_path_factory.mktemp("world"), identity, flags, prefect) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A Prefect server with PostgreSQL, for the tests of a module; it shows no secret after them."""
+    with start_prefect(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+        assert server.leaks() == []
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.cluster.api import DIES_WITH_TEST
 from tests.support import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 READY_SECONDS = 30.0
@@ -41,6 +41,8 @@ class OperatorRun:
         flags: besides those that every test needs.
         identity: in the election; a replica that comes back under its own need not wait for its lease to run out.
         token: its credential, which may stand in no log.
+        module: what is run.
+        environment: variables that it gets besides.
     """
 
     kubeconfig: Path
@@ -49,6 +51,8 @@ class OperatorRun:
     identity: str = "one"
     token: str = ""
     port: int = 0
+    module: str = "datacube_operator"
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -71,10 +75,11 @@ class OperatorRun:
         """Has the process started; it is not ready yet."""
         assert not self.is_running
         self.port = free_port()
-        command = [*DIES_WITH_TEST, sys.executable, "-W", "default::ResourceWarning", "-m", "datacube_operator"]
+        command = [*DIES_WITH_TEST, sys.executable, "-W", "default::ResourceWarning", "-m", self.module]
         command += [f"--kubeconfig={self.kubeconfig}", f"--listen=127.0.0.1:{self.port}"]
         command += [f"--identity={self.identity}", f"--transfer-image={IMAGE}", *self.flags]
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "HOME": str(self.folder)}
+        env |= self.environment
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=env, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log

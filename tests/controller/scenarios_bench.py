@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tests.controller.api_proxy import ApiProxy
     from tests.controller.played_cluster import PlayedCluster
     from tests.controller.played_kubelet import Attempt
+    from tests.servers.prefect import PrefectServer
 
 Object = dict[str, Any]
 Document = dict[str, Any]
@@ -60,6 +61,7 @@ class World:
     played: PlayedCluster
     proxy: ApiProxy
     operator: OperatorRun
+    prefect: PrefectServer | None = None
     namespaces: int = 0
 
     @property
@@ -248,21 +250,33 @@ def outcome_of(cube: Object) -> Outcome:
 
 @asynccontextmanager
 async def made_world(
-    server: Cluster, folder: Path, identity: str, flags: Sequence[str] = FLAGS
+    server: Cluster,
+    folder: Path,
+    identity: str,
+    flags: Sequence[str] = FLAGS,
+    prefect: PrefectServer | None = None,
 ) -> AsyncIterator[World]:
-    """Has everything at work while the block runs; the operator has the rights of its installation and no others."""
+    """Has everything at work while the block runs; the operator has the rights of its installation and no others.
+
+    With a Prefect server, that is what runs DataCubes which name no engine, with short pauses between attempts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    token = operator_token(server)
+    token = operator_token(server, with_prefect=prefect is not None)
     async with (
         start_api_proxy(server.kubeconfig, rights="client" if token else "administrator") as proxy,
         played_cluster(server.kubeconfig) as played,
     ):
         kubeconfig = write_kubeconfig(folder / f"{identity}.kubeconfig", proxy.url, token)
         operator = OperatorRun(kubeconfig, folder, flags, identity, token)
+        if prefect is not None:
+            operator.module = "tests.controller.quick_operator"
+            operator.flags = [*flags, "--engine=prefect", f"--prefect-url={prefect.url}"]
+            operator.flags += [f"--prefect-ui-url={prefect.ui_url}"]
+            operator.environment = {"PREFECT_API_AUTH_STRING": prefect.auth}
         try:
             operator.start()
             await operator.until_ready()
-            yield World(server, played, proxy, operator)
+            yield World(server, played, proxy, operator, prefect)
             proxy.faults.clear()
             if operator.is_running:
                 assert await operator.stop() == 0, operator.log_end()

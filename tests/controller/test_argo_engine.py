@@ -10,6 +10,8 @@ from datacube_operator.engine import NameTaken
 from datacube_operator.errors import TemporaryError, Unavailable
 from datacube_operator.resource import PODS, WORKFLOW_TEMPLATES, WORKFLOWS
 
+from datacube_flows.api.reasons import Reason
+from datacube_flows.api.status import DataCubeStatus
 from datacube_flows.core import labels
 from datacube_flows.core.plan import TransferPlan
 from tests.controller.argo_shop import TEMPLATE, Shop
@@ -23,6 +25,8 @@ Object = dict[str, Any]
 
 PLAN = plan_of(made(download("cube", template={"spec": CLAIM_SPEC})))
 RUN = f"cube-{PLAN.run_id}"
+UNTOLD = DataCubeStatus()
+WHY = Reason.SUSPENDED, "held"
 
 
 @pytest.fixture
@@ -93,8 +97,8 @@ async def test_template_of_somebody_else_is_a_conflict_and_stays(shop: Shop, own
 
 
 async def test_run_is_begun_once_and_known_before_the_cache_shows_it(shop: Shop) -> None:
-    first = await shop.engine.submit(PLAN, claim_exists=True)
-    second = await shop.engine.submit(PLAN, claim_exists=True)
+    first = await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
+    second = await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
     assert first.uid == second.uid != ""
     assert (first.is_open, first.is_going) == (True, False)
     assert len(shop.api.all(WORKFLOWS)) == 1
@@ -104,7 +108,7 @@ async def test_run_is_begun_once_and_known_before_the_cache_shows_it(shop: Shop)
 
 @pytest.mark.parametrize("claim_exists", [True, False])
 async def test_claim_is_provided_only_where_there_is_none(shop: Shop, *, claim_exists: bool) -> None:
-    await shop.engine.submit(PLAN, claim_exists=claim_exists)
+    await shop.engine.submit(PLAN, UNTOLD, claim_exists=claim_exists)
     (workflow,) = shop.api.all(WORKFLOWS)
     arguments = {p["name"]: p["value"] for p in workflow["spec"]["arguments"]["parameters"]}
     assert arguments == {"run": PLAN.run_id, "provision": str(not claim_exists).lower()}
@@ -121,7 +125,7 @@ async def test_claim_is_provided_only_where_there_is_none(shop: Shop, *, claim_e
 async def test_workflow_of_the_name_that_is_not_the_runs_is_a_conflict(shop: Shop, change: Object) -> None:
     shop.api.put(WORKFLOWS, workflow_of(PLAN, **change))
     with pytest.raises(NameTaken, match=RUN):
-        await shop.engine.submit(PLAN, claim_exists=True)
+        await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
     assert shop.api.writes == [f"create workflows/{RUN}"]
 
 
@@ -134,55 +138,55 @@ async def test_workflow_of_the_name_that_is_not_the_cubes_is_not_taken_for_its_r
 async def test_workflow_that_is_going_is_waited_for(shop: Shop) -> None:
     shop.api.put(WORKFLOWS, workflow_of(PLAN, deletionTimestamp="2026-01-01T00:00:00Z"))
     with pytest.raises(TemporaryError):
-        await shop.engine.submit(PLAN, claim_exists=True)
+        await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
 
 
 async def test_workflow_that_no_cache_ever_showed_is_not_believed_in_for_ever(shop: Shop) -> None:
-    await shop.engine.submit(PLAN, claim_exists=True)
+    await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
     shop.api.objects.clear()
     shop.sync()
     assert shop.engine.find(PLAN, RUN).workflow is not None
     shop.clock.move(MADE_SECONDS)
     assert shop.engine.find(PLAN, RUN).workflow is None
-    assert await shop.engine.look(PLAN, RUN) is None
+    assert await shop.engine.look(PLAN, RUN, UNTOLD) is None
 
 
 async def test_run_is_stopped_once(shop: Shop) -> None:
-    found = await shop.engine.submit(PLAN, claim_exists=True)
+    found = await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
     shop.sync()
-    await shop.engine.stop(PLAN, found)
+    await shop.engine.stop(PLAN, found, WHY)
     found = shop.engine.find(PLAN, RUN)
     assert found.is_going
-    await shop.engine.stop(PLAN, found)
+    await shop.engine.stop(PLAN, found, WHY)
     assert shop.api.writes[1:] == [f"delete workflows/{RUN}"]
     shop.sync()
     assert shop.engine.find(PLAN, RUN).workflow is None
 
 
 async def test_run_that_was_stopped_before_a_cache_showed_it_is_not_remembered(shop: Shop) -> None:
-    await shop.engine.stop(PLAN, await shop.engine.submit(PLAN, claim_exists=True))
+    await shop.engine.stop(PLAN, await shop.engine.submit(PLAN, UNTOLD, claim_exists=True), WHY)
     assert shop.engine.find(PLAN, RUN).workflow is None
 
 
 async def test_stop_that_failed_is_made_again(shop: Shop) -> None:
-    await shop.engine.submit(PLAN, claim_exists=True)
+    await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
     shop.sync()
     shop.api.fail("delete workflows", Unavailable("delete", 503, "Unavailable"))
     with pytest.raises(Unavailable):
-        await shop.engine.stop(PLAN, shop.engine.find(PLAN, RUN))
-    await shop.engine.stop(PLAN, shop.engine.find(PLAN, RUN))
+        await shop.engine.stop(PLAN, shop.engine.find(PLAN, RUN), WHY)
+    await shop.engine.stop(PLAN, shop.engine.find(PLAN, RUN), WHY)
     assert shop.api.all(WORKFLOWS) == []
 
 
 async def test_run_that_was_begun_again_after_a_stop_is_not_going(shop: Shop) -> None:
-    await shop.engine.submit(PLAN, claim_exists=True)
+    await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
     shop.sync()
-    await shop.engine.stop(PLAN, shop.engine.find(PLAN, RUN))
+    await shop.engine.stop(PLAN, shop.engine.find(PLAN, RUN), WHY)
     shop.sync()
-    found = await shop.engine.submit(PLAN, claim_exists=True)
+    found = await shop.engine.submit(PLAN, UNTOLD, claim_exists=True)
     assert (found.is_open, found.is_going) == (True, False)
-    await shop.engine.stop(PLAN, found)
-    await shop.engine.stop(PLAN, found)
+    await shop.engine.stop(PLAN, found, WHY)
+    await shop.engine.stop(PLAN, found, WHY)
     assert shop.api.all(WORKFLOWS) == []
 
 
