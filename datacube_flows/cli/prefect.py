@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from datacube_flows.engines.prefect_embedded import HOST, start_embedded
+from datacube_flows.engines.prefect_env import CLIENT
 from datacube_flows.errors import EngineMissing
 
 if TYPE_CHECKING:
@@ -16,19 +17,12 @@ if TYPE_CHECKING:
     from datacube_flows.engines.machine import Machine
     from datacube_flows.engines.prefect_local import PrefectEngine
 
-SETTINGS: Final = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_CLIENT_MAX_RETRIES": "2",  # a server that is away is no reason to wait for minutes
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display says what there is to say
-    "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",
-    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-}
+SETTINGS: Final = CLIENT | {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
 """What holds where the environment says nothing else."""
 
 MISSING: Final = "--engine prefect needs Prefect: pip install 'datacube-flows[prefect]'"
 LAST_SECONDS: Final = 5.0
-"""How long the last logs and events may take, each."""
+"""How long the last logs and events may take, each; with a server that is away they get no more than a try."""
 
 
 @contextmanager
@@ -52,10 +46,13 @@ def prefect_engine(machine: Machine, environ: MutableMapping[str, str]) -> Itera
         from datacube_flows.engines.prefect_local import PrefectEngine, write_down
         from datacube_flows.engines.prefect_thread import FlowThread
 
-        thread = FlowThread()
-        stack.callback(thread.stop, LAST_SECONDS)
-        stack.callback(write_down, LAST_SECONDS)
-        yield PrefectEngine(machine, thread, has_pages)
+        engine = PrefectEngine(machine, FlowThread(), has_pages)
+        try:
+            yield engine
+        finally:
+            seconds = LAST_SECONDS / 10 if engine.holds_exit else LAST_SECONDS
+            write_down(seconds)
+            engine.thread.stop(seconds)
 
 
 def where_history_is(environ: MutableMapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import yaml
 from rich.console import Console
@@ -48,6 +48,10 @@ class EngineName(StrEnum):
 
 class Engine(Protocol):
     """Runs plans on this machine."""
+
+    @property
+    def holds_exit(self) -> bool:
+        """Whether threads of it would hold the end of this process up."""
 
     def run(self, plan: TransferPlan) -> DataCubeStatus:
         """Runs a plan to its end; RunInterrupted where a person ended it."""
@@ -126,6 +130,7 @@ def _run_all(
     signal.signal(signal.SIGTERM, _end)
     done: list[Outcome] = []
     codes: list[int] = []
+    holds_exit = False
     try:
         with told_to(console), _engine(request.engine, machine) as engine:
             for cube, plan in work:
@@ -134,11 +139,14 @@ def _run_all(
                 codes.append(code)
                 if code in (exit_codes.INTERRUPTED, exit_codes.TERMINATED) or (code and not keep_going):
                     break
+            holds_exit = engine.holds_exit
     except KeyboardInterrupt as interrupt:
         codes.append(_interrupted(interrupt))
     if len(done) < len(work):
         display.line(f"not started: {', '.join(plan.name for _, plan in work[len(done) :])}", style="yellow")
     _print(done, output)
+    if holds_exit:
+        _leave(exit_codes.worst(codes))
     return exit_codes.worst(codes)
 
 
@@ -193,6 +201,13 @@ def _title(cube: DataCube, plan: TransferPlan) -> str:
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     raise _Ended
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once: what still tries to reach a server that is away would hold it for half a minute."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _print(done: list[Outcome], output: str) -> None:

@@ -69,14 +69,18 @@ class AttemptStopped(DataCubeError):
 
 
 class Stop:
-    """Ends an attempt from another thread: asked once politely, asked again at once."""
+    """Ends an attempt from another thread."""
 
     def __init__(self) -> None:
         self._asked, self._insisted = threading.Event(), threading.Event()
 
     def ask(self) -> None:
-        """Ends the attempt that runs, and any that is begun later."""
-        (self._insisted if self._asked.is_set() else self._asked).set()
+        """Ends the attempt that runs, politely, and any that is begun later."""
+        self._asked.set()
+
+    def insist(self) -> None:
+        """Ends the attempt that runs without any grace."""
+        self._insisted.set()
 
     @property
     def is_asked(self) -> bool:

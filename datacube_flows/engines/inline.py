@@ -33,6 +33,11 @@ class InlineEngine:
     machine: Machine
     sleep: Callable[[float], None] = field(default=time.sleep)
 
+    @property
+    def holds_exit(self) -> bool:
+        """Whether threads hold the end of the process up: there are none."""
+        return False
+
     def run(self, plan: TransferPlan) -> DataCubeStatus:
         """Runs a plan to its end and returns the status that a cluster would show.
 

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 Done = TypeVar("Done")
 
+SOON: Final = 3.0
 HISTORY_SECONDS: Final = 10.0
-"""How long the end of a run waits for the server to take it."""
+"""How long the end of a run waits for a server to take it: one that may be away, and one that answers but is slow."""
 
 NO_SERVER: Final = (
     "{error}: start the one that PREFECT_API_URL names, name another, or leave PREFECT_API_URL out for a server that "
@@ -120,11 +121,20 @@ class Execution:
         over = asyncio.create_task(self._work.over.wait())
         await asyncio.wait({flow, over}, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
-        await asyncio.wait({flow}, timeout=HISTORY_SECONDS)
+        await asyncio.wait({flow}, timeout=SOON)
+        if not flow.done() and await self._answers():
+            await asyncio.wait({flow}, timeout=HISTORY_SECONDS)
         if not flow.done():
             flow.cancel()
             return False
         return not flow.cancelled() and flow.exception() is None
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(SOON):
+                return await self._runs.find(self._run_id) is not None
+        except (ServerUnavailable, TimeoutError):
+            return False
 
     async def cancel(self) -> None:
         """Ends the flow; the attempt that runs was told to stop by whoever calls."""
@@ -133,13 +143,14 @@ class Execution:
             await self._work.end()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PrefectEngine:
     """Executes plans one at a time, each as a flow run.
 
     Attributes:
         has_pages: whether the server shows runs in a browser.
         sleep: waits between attempts once Prefect has given up.
+        holds_exit: whether Prefect still tries to reach its server, and would do so before the process may end.
     """
 
     machine: Machine
@@ -147,6 +158,7 @@ class PrefectEngine:
     has_pages: bool
     runs: FlowRuns = field(default_factory=FlowRuns)
     sleep: Callable[[float], None] = field(default=time.sleep)
+    holds_exit: bool = False
 
     def run(self, plan: TransferPlan) -> DataCubeStatus:
         """Runs a plan to its end and returns the status that a cluster would show.
@@ -183,6 +195,7 @@ class PrefectEngine:
             self._cancel(run, run_id, execution)
             raise RunInterrupted(run.interrupt()) from interrupt
         if not is_told:
+            self.holds_exit = True
             self.machine.listener.line(INCOMPLETE)
 
     def _cancel(self, run: MachineRun, run_id: str, execution: Execution) -> None:
@@ -190,9 +203,9 @@ class PrefectEngine:
         run.stop.ask()
         ended = self.thread.submit(execution.cancel())
         while not _is_done(ended):
-            run.stop.ask()
+            run.stop.insist()
         with suppress(KeyboardInterrupt):
-            self._conclude(run_id, Ending.CANCELLED, INTERRUPTED)
+            self.holds_exit = not self._conclude(run_id, Ending.CANCELLED, INTERRUPTED)
 
     def _conclude(self, run_id: str, ending: Ending, message: str) -> bool:
         """Has the server say how a run ended that Prefect itself did not bring to its end; False where it does not."""
