@@ -11,7 +11,7 @@ import time
 from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
@@ -19,23 +19,20 @@ from prefect.utilities.urls import url_for
 
 from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import Phase
-from datacube_flows.core.retry import backoff_seconds
 from datacube_flows.engines.inline import finish
 from datacube_flows.engines.machine import INTERRUPTED, Machine, MachineRun, RunInterrupted
 from datacube_flows.engines.prefect_server import Ending, FlowRuns, ServerUnavailable
 from datacube_flows.engines.prefect_view import without_credentials
+from datacube_flows.engines.process_work import ProcessWork
 from datacube_flows.errors import WaitingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from datacube_flows.api.status import DataCubeStatus
-    from datacube_flows.core.observation import AttemptSeen
     from datacube_flows.core.plan import TransferPlan
     from datacube_flows.engines.prefect_thread import FlowThread
-
-Done = TypeVar("Done")
 
 SOON: Final = 3.0
 HISTORY_SECONDS: Final = 10.0
@@ -47,65 +44,6 @@ NO_SERVER: Final = (
 )
 INCOMPLETE: Final = "the history of this run is incomplete: the Prefect server gave no usable answer"
 WITHOUT: Final = "Prefect gave up; the run goes on without it"
-
-
-class ProcessWork:
-    """The work of a flow run whose attempts are child processes.
-
-    Attributes:
-        plan: what is done.
-        over: set when nothing is left to be done.
-    """
-
-    def __init__(self, run: MachineRun) -> None:
-        self.plan, self.over = run.plan, asyncio.Event()
-        self._run = run
-        self._busy: asyncio.Future[Any] | None = None
-
-    @property
-    def attempts(self) -> Sequence[AttemptSeen]:
-        """Those that ended, oldest first."""
-        return tuple(self._run.attempts)
-
-    async def provision(self) -> str:
-        """Has the claim, the environment and the path, and returns what was done for the claim."""
-        return await self._call(self._run.prepare)
-
-    async def run_attempt(self, number: int) -> AttemptSeen:
-        """Runs a child process to its end; ends it where the flow is cancelled."""
-        del number  # the next one is meant: there is one process that makes them
-        seen = await self._call(self._run.run_attempt)
-        if self._run.is_due:
-            self._run.tell_pause(backoff_seconds(seen.number, jitter=0.5))
-        return seen
-
-    def progress(self) -> Mapping[str, Any]:
-        """The newest counters."""
-        return self._run.progress
-
-    async def lines(self, seen: AttemptSeen) -> Sequence[str]:
-        """What the attempt remarked."""
-        del seen
-        return tuple(self._run.notices)
-
-    async def end(self) -> None:
-        """Waits until nothing runs any more, which somebody else stopped."""
-        if self._busy is not None:
-            await asyncio.wait({self._busy})
-        self.over.set()
-
-    async def _call(self, function: Callable[[], Done]) -> Done:
-        """Calls it in a thread; that thread is not left behind where the flow is cancelled."""
-        busy = self._busy = asyncio.ensure_future(asyncio.to_thread(function))
-        try:
-            return await asyncio.shield(busy)
-        except asyncio.CancelledError:
-            self._run.stop.ask()
-            await asyncio.wait({busy})
-            raise
-        finally:
-            if not self._run.is_due:
-                self.over.set()
 
 
 class Execution:

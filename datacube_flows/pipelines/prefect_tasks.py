@@ -75,7 +75,7 @@ def apply_and_wait(
         ClusterError: the cluster does not do what was asked, or not in time.
     """
     order, logger = _order(cube, keep=keep, rerun=rerun, timeout=timeout, place=place), get_run_logger()
-    return _run_here(lambda: carry_out(order, logger))
+    return run_here(lambda: carry_out(order, logger))
 
 
 @task(name=NAME, task_run_name=_RUN_NAME, persist_result=False, cache_policy=NO_CACHE)
@@ -98,7 +98,7 @@ def _order(cube: CubeLike, *, keep: bool, rerun: str, timeout: float | None, pla
     return Order(given, place or find_place(os.environ, home), is_kept=keep, timeout=timeout)
 
 
-def _run_here(make: Callable[[], Awaitable[T]]) -> T:
+def run_here(make: Callable[[], Awaitable[T]]) -> T:
     """Does some async work in a thread of its own, while this one waits; what interrupts this one cancels the work."""
     with start_blocking_portal() as portal:
         future = portal.start_task_soon(make)
