@@ -66,11 +66,22 @@ def store_place(plan: TransferPlan) -> str:
 def store_page(plan: TransferPlan, revision: str = "") -> str:
     """Returns the address of the store's end that a browser opens; empty where there is none."""
     place = store_place(plan)
-    if place.startswith("hf:"):
-        kind = next((v.value for v in plan.env if v.name == "REPO_TYPE"), "")
-        page = f"{_HUB}{_REPO_PAGES.get(kind or '', '')}/{place.removeprefix('hf:')}"
-        return f"{page}/tree/{revision}" if revision else page
-    return place if place.startswith("https://") else ""
+    if not place.startswith("hf:"):
+        return place if place.startswith("https://") else ""
+    if not (hub := _hub_pages(plan)):
+        return ""
+    kind = next((v.value for v in plan.env if v.name == "REPO_TYPE"), "")
+    page = f"{hub}{_REPO_PAGES.get(kind or '', '')}/{place.removeprefix('hf:')}"
+    return f"{page}/tree/{revision}" if revision else page
+
+
+def _hub_pages(plan: TransferPlan) -> str:
+    """Where the hub's pages are; a document may name a hub of its own, and then also one that is not known here."""
+    named = next((v for v in plan.env if v.name == "HF_ENDPOINT"), None)
+    if named is None:
+        return _HUB
+    address = without_credentials(named.value or "").rstrip("/")
+    return address if address.startswith("https://") else ""
 
 
 def without_credentials(address: str) -> str:
