@@ -98,7 +98,7 @@ def make_pod(plan: TransferPlan, installation: Installation, *, name: str) -> di
 
 def make_attempt_pod(plan: TransferPlan, installation: Installation, number: int) -> dict[str, Any]:
     """Returns the pod of an attempt that no workflow makes: named after its run, owned by its DataCube."""
-    pod = make_pod(plan, installation, name=f"{plan.run_name}-{number}")
+    pod = make_pod(plan, installation, name=plan.attempt_name(number))
     pod["metadata"]["labels"] |= {labels.ATTEMPT: str(number)}
     if owner := make_owner(plan):
         pod["metadata"]["ownerReferences"] = [owner]

@@ -125,6 +125,10 @@ class TransferPlan(WireModel):
         """What the run's objects are called: short enough for the pods' names to show it, and told apart by the run."""
         return f"{self.name[:MAX_IN_RUN].rstrip('-.')}-{self.run_id}"
 
+    def attempt_name(self, number: int) -> str:
+        """Returns what an attempt's pod is called, or what stands for it on one machine; Argo has names of its own."""
+        return f"{self.run_name}-{number}"
+
     @property
     def path_use(self) -> PathUse:
         """What of the volume it uses."""

@@ -233,17 +233,12 @@ def _read_tail(stream: IO[str], tail: deque[str]) -> None:
         tail.append(line.rstrip())
 
 
-def attempt_name(plan: TransferPlan, number: int) -> str:
-    """Returns what stands for the pod's name of an attempt on this machine."""
-    return f"{plan.name}-{plan.run_id}-{number}"
-
-
 def _seen(plan: TransferPlan, number: int, end: ChildEnd, *, started: datetime, finished: datetime) -> AttemptSeen:
     succeeded = end.code == EXIT_OK and not end.is_late
     reason, message, status = _cause(plan, end)
     return AttemptSeen(
         number=number,
-        pod=attempt_name(plan, number),
+        pod=plan.attempt_name(number),
         phase=PodPhase.SUCCEEDED if succeeded else PodPhase.FAILED,
         status="Completed" if succeeded else status,
         started=started,

@@ -15,7 +15,7 @@ from datacube_flows.core.expansion import Lookup, resolve_env
 from datacube_flows.core.fold import fold, initial_status
 from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
 from datacube_flows.core.retry import EXIT_TERMINATED
-from datacube_flows.engines.child import ChildRunner, ChildSettings, Stop, attempt_name
+from datacube_flows.engines.child import ChildRunner, ChildSettings, Stop
 from datacube_flows.engines.locks import hold_path
 from datacube_flows.errors import TransferError, WaitingError
 from datacube_flows.steps import is_followed, provision
@@ -181,7 +181,7 @@ def _interrupted(plan: TransferPlan, number: int, started: datetime) -> AttemptS
     """The attempt that was running when a person ended the run."""
     return AttemptSeen(
         number,
-        attempt_name(plan, number),
+        plan.attempt_name(number),
         PodPhase.FAILED,
         "Terminated",
         started=started,

@@ -85,7 +85,7 @@ def attempt_told(told: AttemptStatus) -> AttemptSeen:
 def attempt_lost(plan: TransferPlan, number: int, last: Object | None, now: datetime) -> AttemptSeen:
     """Returns an attempt whose pod is gone, from what was last seen of it: a node that was lost tells so before."""
     if last is None:
-        name = attempt_pod_name(plan, number)
+        name = plan.attempt_name(number)
         seen = AttemptSeen(number, name, PodPhase.FAILED, "Error", finished=now)
     else:
         seen = observe_pod({**last, "status": {**(last.get("status") or {}), "phase": "Failed"}})
@@ -101,11 +101,6 @@ def attempt_cancelled(seen: AttemptSeen, message: str, now: datetime) -> Attempt
     return replace(
         seen, phase=PodPhase.FAILED, status="Terminated", finished=now, reason=Reason.CANCELLED, message=message
     )
-
-
-def attempt_pod_name(plan: TransferPlan, number: int) -> str:
-    """Returns the name of an attempt's pod."""
-    return f"{plan.run_name}-{number}"
 
 
 def _held(pods: Iterable[Object], last: AttemptSeen | None) -> Said | None:

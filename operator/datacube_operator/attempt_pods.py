@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core import labels
 from datacube_flows.core.attempt_log import parse_lines
-from datacube_flows.core.manifests import CONTAINER, Installation, make_claim, make_owner, make_pod
+from datacube_flows.core.manifests import CONTAINER, Installation, make_attempt_pod, make_claim
 from datacube_flows.core.observation import AttemptSeen, PodPhase
 from datacube_flows.core.observe_pod import observe_pod
-from datacube_flows.engines.prefect_observe import ENDED, attempt_lost, attempt_pod_name
+from datacube_flows.engines.prefect_observe import ENDED, attempt_lost
 from datacube_flows.errors import TransferError
 from datacube_operator.backoff import Backoff, Failures
 from datacube_operator.claims import claim_problem
@@ -119,7 +119,7 @@ class AttemptPods:
         Raises:
             TransferError: something else has its name.
         """
-        key = f"{plan.namespace}/{attempt_pod_name(plan, number)}"
+        key = f"{plan.namespace}/{plan.attempt_name(number)}"
         with self._hearing(key) as news:
             refused = await self._have(plan, number, key, say)
             return refused or await self._end_of(plan, number, key, news)
@@ -148,7 +148,9 @@ class AttemptPods:
         began, failures = self._parts.clock.now(), Failures(PAUSES)
         while self._pod(key, plan) is None:
             try:
-                await self._client.create(PODS, plan.namespace, self._render(plan, number))
+                await self._client.create(
+                    PODS, plan.namespace, make_attempt_pod(plan, self._parts.installation, number)
+                )
                 break
             except AlreadyExists as error:  # the cache is a moment behind, or the pod of before is on its way out
                 if key not in self._parts.pods.store and self._parts.clock.now() - began > SEEN_SECONDS:
@@ -192,13 +194,6 @@ class AttemptPods:
         """The pod of that name, if it is the run's and not on its way out before it was looked at."""
         pod = self._parts.pods.store.get(key)
         return pod if pod is not None and _is_of_run(pod, plan) else None
-
-    def _render(self, plan: TransferPlan, number: int) -> Object:
-        pod = make_pod(plan, self._parts.installation, name=attempt_pod_name(plan, number))
-        about = pod["metadata"]
-        about["labels"] = about["labels"] | {labels.ATTEMPT: str(number)}
-        about["ownerReferences"] = [make_owner(plan)]
-        return pod
 
     @contextmanager
     def _hearing(self, key: str) -> Iterator[asyncio.Event]:
