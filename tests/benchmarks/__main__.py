@@ -11,6 +11,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
+from tests.benchmarks.engines import measure_engines
 from tests.benchmarks.footprint import machine
 from tests.benchmarks.latency import measure_latency
 from tests.benchmarks.load import measure_load
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """Measures what is asked for; 0 where that worked, whatever the numbers are."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("latency", "load"), help="leave the other half out")
+    parser.add_argument("--only", choices=("latency", "load", "prefect"), help="leave all else out")
     parser.add_argument("--rounds", type=int, default=10, help="of a Job, a Workflow and a DataCube (default: 10)")
     parser.add_argument("--cubes", type=int, default=1000, help="DataCubes made in one go (default: 1000)")
+    parser.add_argument("--runs", type=int, default=100, help="in Prefect and in Argo (default: 100)")
+    parser.add_argument("--held", type=int, default=200, help="of them at once, at their attempts (default: 200)")
     parser.add_argument("--idle-seconds", type=float, default=60.0, help="of watching an operator idle (default: 60)")
     asked = parser.parse_args(arguments)
     code = 0
@@ -45,11 +48,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _measure(asked: argparse.Namespace) -> list[Row]:
     rows = []
-    if asked.only != "load":
+    if asked.only in (None, "latency"):
         _bring_up_cluster()
         rows += measure_latency(asked.rounds)
-    if asked.only != "latency":
+    if asked.only in (None, "load"):
         rows += measure_load(asked.cubes, asked.idle_seconds)
+    if asked.only in (None, "prefect"):
+        rows += measure_engines(asked.runs, asked.held)
     return rows
 
 
