@@ -1,13 +1,19 @@
-"""What a Prefect server knows of a flow run, as people see it."""
+"""What a Prefect server knows of a flow run, as people see it; and a home of Prefect's where a server starts soon."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
+
+from tests.cluster.places import places_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Ask = Callable[[str, str, Any], Any]
 
@@ -37,9 +43,12 @@ class History:
         return self.run["state"]["name"], self.run["state"]["message"] or ""
 
 
-def count_runs(ask: Ask) -> int:
-    """Returns how many flow runs there are."""
-    return int(ask("POST", "/flow_runs/count", {}))
+def make_home(home: Path) -> None:
+    """Makes a home of Prefect's, with an empty database where one was kept: to make one takes a first start long."""
+    home.mkdir()
+    kept = places_from(os.environ).cache / f"prefect-{version('prefect')}.sqlite"
+    if kept.exists():
+        shutil.copyfile(kept, home / "prefect.db")
 
 
 def newest_history(ask: Ask, *, tasks: int, name: str | None = None) -> History:

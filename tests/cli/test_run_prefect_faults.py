@@ -6,12 +6,10 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +17,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Command
-from tests.cli.prefect_history import newest_history
-from tests.cluster.places import places_from
+from tests.cli.prefect_history import make_home, newest_history
 from tests.cluster.process import wait_for
 from tests.servers.faults import Fault, FaultProxy, start_fault_proxy
 from tests.servers.prefect import start_prefect_with_sqlite
@@ -139,10 +136,7 @@ def test_own_server_ends_with_a_command_that_is_killed_and_the_next_one_goes_on(
     command: Command, proxy: FaultProxy
 ) -> None:
     home = command.folder / "home"
-    home.mkdir()
-    made = places_from(os.environ).cache / f"prefect-{version('prefect')}.sqlite"
-    if made.exists():  # spares the seconds in which a first start makes its database
-        shutil.copyfile(made, home / "prefect.db")
+    make_home(home)
     proxy.inject(Fault(ONE_OBJECT, "stall", after=10, times=None))
     running = start(command, proxy, {})
     wait_until_it_moves(command)
