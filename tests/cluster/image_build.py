@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.markers import Marker
+
 from tests.cluster.binaries import locked
 from tests.cluster.errors import ClusterError, say
 from tests.cluster.node import CTR, run
@@ -236,18 +238,33 @@ def _python_of(base: Path) -> str:
 
 def _ensure_wheels(folder: Path, python: str, environ: Mapping[str, str]) -> Path:
     """Returns a folder with all wheels of the locks."""
-    digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS)).hexdigest()[:8]
+    wanted = {lock.name: for_any_patch(lock.read_text(), python) for lock in LOCKS}
+    digest = hashlib.sha256("".join(wanted.values()).encode()).hexdigest()[:8]
     wheels = folder / f"wheels-{python}-{digest}"
     if not wheels.exists():
         say("fetching the wheels of the images")
         part = wheels.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"]
         pip += ["--no-deps", "--only-binary=:all:", f"--python-version={python}", f"--dest={part}"]
-        for lock in LOCKS:
-            _run([*pip, f"--requirement={lock}"], environ)
+        for name, text in wanted.items():
+            (part / name).write_text(text)
+            _run([*pip, f"--requirement={part / name}"], environ)
         part.rename(wheels)
     return wheels
+
+
+def for_any_patch(lock: str, python: str) -> str:
+    """Returns what a lock asks for on any patch of a Python; pip would judge its markers by the one that runs here."""
+    patches = [{"python_version": python, "python_full_version": f"{python}.{patch}"} for patch in (0, 99)]
+    kept = []
+    for entry in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
+        first, newline, hashes = entry.partition("\n")
+        requirement, _, marker = first.removesuffix(" \\").partition(" ; ")
+        if not marker or any(Marker(marker).evaluate(dict(patch)) for patch in patches):
+            kept.append(f"{requirement} \\{newline}{hashes}" if hashes else entry)
+    return "".join(kept)
 
 
 def _run(command: list[str], environ: Mapping[str, str]) -> str:
