@@ -111,10 +111,11 @@ def documents() -> Iterator[tuple[str, Document]]:
     """Names and documents: the examples, each kind with each setting, and what only some kinds have."""
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         yield path.stem, yaml.safe_load(path.read_text())
+    everything = {name: value for executor in EXECUTORS.values() for name, value in executor.items()}
     for kind in OPTIONS:
-        for name, executor in EXECUTORS.items():
-            made = document(kind)
-            yield f"{kind}, {name}", made | {"spec": made["spec"] | {"executor": executor}}
+        yield f"{kind}, everything", executed(document(kind), everything)
+    for name, executor in EXECUTORS.items():
+        yield name, executed(document("s3-download"), executor)
     yield "sync", document("s3-download", manner={"sync": True, "maxDelete": 3})
     yield "no deletion", document("s3-download", manner={"sync": True, "maxDelete": 0})
     yield "template of a claim", document("git-download", template=TEMPLATE, subPath="dev/git")
@@ -123,6 +124,10 @@ def documents() -> Iterator[tuple[str, Document]]:
     yield "long name", long | {"metadata": {"name": "long" * 15}}
     args = ["--exclude={a,b}$x$$y", "--include=*.bin"]
     yield "arguments of a tool", document("s3-download", manner={"extraArgs": args})
+
+
+def executed(made: Document, executor: Document) -> Document:
+    return made | {"spec": made["spec"] | {"executor": executor}}
 
 
 def plan_of(made: Document) -> TransferPlan:
@@ -239,7 +244,7 @@ def test_attempts_are_as_many_and_as_far_apart_in_every_engine(name: str) -> Non
 
 @pytest.mark.parametrize("reason", sorted(PERMANENT | RETRIED))
 def test_failure_is_followed_by_another_attempt_in_every_engine_or_in_none(reason: Reason) -> None:
-    plan = PLANS["s3-download, retries"]
+    plan = PLANS["retries"]
     retry = transfer_template(plan, Installation())["retryStrategy"]
     word, equal, code = retry["expression"].split()
     assert (word, equal, retry["retryPolicy"]) == ("lastRetry.exitCode", "!=", "Always")
