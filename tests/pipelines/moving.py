@@ -1,6 +1,6 @@
 """Flows that move data themselves, as users write them: `python -m tests.pipelines.moving SCENE`, told by its input.
 
-The input is one JSON object: `document`, `volumes`, `secrets`.
+The input is one JSON object: `document`; `volumes` and `secrets`, or `namespace`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 from prefect import flow
 
-from datacube_flows.pipelines.prefect import ThisMachine, TransferFailed, transfer, transfer_async
+from datacube_flows.core.manifests import Installation
+from datacube_flows.pipelines.prefect import InCluster, ThisMachine, TransferFailed, transfer, transfer_async
 
 TOLD: dict[str, Any] = {}
 
@@ -51,6 +52,15 @@ def without_secret() -> dict[str, Any]:
     return {}
 
 
+@flow
+async def in_cluster() -> dict[str, Any]:
+    cluster = InCluster(TOLD["namespace"], installation=Installation(image="transfer"))
+    try:
+        return asdict(await transfer_async(TOLD["document"], on=cluster))
+    except TransferFailed as error:
+        return {"reason": error.reason, "attempt": error.attempt_reason}
+
+
 def alone() -> dict[str, Any]:
     return asdict(transfer(json.dumps(TOLD["document"]), on=here()))
 
@@ -68,4 +78,5 @@ def everything() -> dict[str, Any]:
 
 if __name__ == "__main__":
     TOLD.update(json.load(sys.stdin))
-    print(json.dumps({"everything": everything, "sync_flow": sync_flow}[sys.argv[1]]()))
+    scenes = {"everything": everything, "sync_flow": sync_flow, "in_cluster": lambda: asyncio.run(in_cluster())}
+    print(json.dumps(scenes[sys.argv[1]]()))
