@@ -6,9 +6,10 @@ The server keeps a history. It may be away at any time: every method then raises
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS: Final = 15.0
 """How long one question to the server may take, with all that the client tries by itself."""
+
+REFUSALS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 PAGE: Final = 200
 QUEUED: Final = "Queued"
@@ -122,16 +125,22 @@ class FlowRuns:
 
     async def begin(self, plan: TransferPlan, run: str, key: str) -> RunSeen:
         """Makes the flow run of a run, or finds the one that was made with that key."""
+        deployment = await self._id()
         async with _client() as client:
-            made = await client.create_flow_run_from_deployment(
-                await self._id(),
-                parameters=run_parameters(plan),
-                state=Scheduled(name=QUEUED),
-                name=run_title(plan),
-                tags=run_tags(plan),
-                idempotency_key=key,
-                labels={labels.UID: plan.uid, labels.RUN: run},
-            )
+            try:
+                made = await client.create_flow_run_from_deployment(
+                    deployment,
+                    parameters=run_parameters(plan),
+                    state=Scheduled(name=QUEUED),
+                    name=run_title(plan),
+                    tags=run_tags(plan),
+                    idempotency_key=key,
+                    labels={labels.UID: plan.uid, labels.RUN: run},
+                )
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == HTTPStatus.NOT_FOUND:
+                    self._deployment = None  # somebody deleted it, or the database: the next question makes it anew
+                raise
             return _seen(made)
 
     async def begin_alone(self, plan: TransferPlan) -> str:
@@ -212,7 +221,8 @@ class FlowRuns:
             for run in tasks:
                 if run.state is None or not run.state.is_final() or run.state.is_crashed():
                     await client.set_task_run_state(run.id, _ended_task(state), force=True)
-            await client.set_flow_run_state(UUID(run_id), state, force=True)
+            with suppress(ObjectNotFound):  # somebody has deleted it
+                await client.set_flow_run_state(UUID(run_id), state, force=True)
 
     async def what_people_do(self) -> AsyncIterator[str]:
         """Yields the id of each flow run that somebody cancels or retries; empty texts once it listens.
@@ -285,5 +295,9 @@ async def _translated() -> AsyncIterator[None]:
     """Has one error for all ways in which a server can be away; its text names no address and no credential."""
     try:
         yield
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        remedy = ": set PREFECT_API_AUTH_STRING to the server's" if code in REFUSALS else ""
+        raise ServerUnavailable(f"the Prefect server answers {code}{remedy}") from error
     except (httpx.HTTPError, PrefectException, OSError, TimeoutError, RuntimeError) as error:
         raise ServerUnavailable(f"the Prefect server gives no usable answer ({type(error).__name__})") from error

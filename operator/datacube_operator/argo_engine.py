@@ -190,15 +190,11 @@ class ArgoEngine:
     def release(self, uid: str) -> None:
         """What the DataCube owns goes with it."""
 
-    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
+    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> None:
         """Completes results whose report Argo waits for in vain, then ends the Workflow; not one that is gone now."""
-        if found.workflow is None or not found.is_open:
-            return None
-        if not found.is_going:
-            await self._help_along(plan, found.workflow, found, now)
-        return LOOK_AGAIN_SECONDS
-
-    async def _help_along(self, plan: TransferPlan, workflow: Object, found: Found, now: datetime) -> None:
+        workflow = found.workflow
+        if workflow is None or found.is_going:
+            return
         name = workflow["metadata"]["name"]
         with suppress(NotFound):
             match watchdog(workflow, found.pods, now):
@@ -207,6 +203,13 @@ class ArgoEngine:
                 case Watch.TERMINATE:
                     log.warning("workflow hangs and is ended", namespace=plan.namespace, workflow=name)
                     await self._client.patch(WORKFLOWS, plan.namespace, name, TERMINATION)
+
+    async def clear_up(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
+        """Sees that Argo lets go of a Workflow; with its time it goes by itself."""
+        if not found.is_open:
+            return None
+        await self.watch_over(plan, found, now)
+        return LOOK_AGAIN_SECONDS
 
     async def _complete_results(self, namespace: str, workflow: str) -> None:
         page = await self._client.list(WORKFLOW_RESULTS, namespace, labels=f"{WORKFLOW_LABEL}={workflow}")

@@ -27,6 +27,7 @@ from datacube_operator.errors import AlreadyExists, ApiError, Conflict, Forbidde
 from datacube_operator.logs import log
 from datacube_operator.refusals import explain_refusal, is_of_ending_namespace, refuses_pod
 from datacube_operator.resource import CLAIMS, PODS
+from datacube_operator.store import object_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -188,7 +189,15 @@ class AttemptPods:
                 async with asyncio.timeout(SEEN_SECONDS if last is None else None):
                     await news.wait()
             except TimeoutError:
-                return attempt_lost(plan, number, None, self._parts.clock.utc())
+                if await self._is_gone(key, plan):
+                    return attempt_lost(plan, number, None, self._parts.clock.utc())
+
+    async def _is_gone(self, key: str, plan: TransferPlan) -> bool:
+        """Whether a pod that the cache never showed is not there: the API server is asked, since a watch may hang."""
+        with suppress(ApiError):
+            page = await self._client.list(PODS, plan.namespace, labels=f"{labels.UID}={plan.uid}")
+            return all(object_key(pod) != key for pod in page.items)
+        return False
 
     def _pod(self, key: str, plan: TransferPlan) -> Object | None:
         """The pod of that name, if it is the run's and not on its way out before it was looked at."""

@@ -113,9 +113,12 @@ class Engine(Protocol):
     def release(self, uid: str) -> None:
         """Lets go of what runs for a DataCube that is gone, or going."""
 
-    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
-        """Helps a run along that the engine leaves hanging, and clears up after one that has ended.
+    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> None:
+        """Helps a run along that the engine leaves hanging."""
+
+    async def clear_up(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
+        """Clears up after a run that has ended, whatever the engine makes of it.
 
         Returns:
-            Seconds after which to look again at a run that has ended; None where nothing is left to do.
+            Seconds after which to come again; None where nothing is left to do.
         """

@@ -42,6 +42,9 @@ class Deed(Enum):
     DROP = "drop"
     """Nothing stands behind it any more."""
 
+    REFUSE = "refuse"
+    """Somebody made it who made no DataCube."""
+
     HOLD = "hold"
     """Its DataCube is suspended."""
 
@@ -55,14 +58,15 @@ def decide(seen: RunSeen, cube: Cube | None, now: datetime, *, is_ours: bool) ->
         now: on whichever clock.
         is_ours: whether this process executes it, or is about to.
     """
-    if cube is None or cube.is_going:
-        return Deed.DROP if seen.is_open and not _is_fresh(seen, now, cube) else Deed.NOTHING
-    if is_ours:
-        return Deed.CANCEL if seen.state in CANCELLED else Deed.NOTHING
-    if cube.is_active and _is_of(seen, cube):
-        return Deed.CANCEL if seen.state in CANCELLED else Deed.WAKE
+    if cube is not None and not cube.is_going and (is_ours or (cube.is_active and _is_of(seen, cube))):
+        otherwise = Deed.NOTHING if is_ours else Deed.WAKE
+        return Deed.CANCEL if seen.state in CANCELLED else otherwise
     if not seen.is_open:
         return Deed.NOTHING
+    if not seen.uid:
+        return Deed.REFUSE
+    if cube is None or cube.is_going:
+        return Deed.NOTHING if _is_fresh(seen, now, cube) else Deed.DROP
     if cube.is_final and _is_of(seen, cube):
         return Deed.RUN_AGAIN if seen.is_retry else Deed.COMPLETE
     return _of_other(seen, cube, now)

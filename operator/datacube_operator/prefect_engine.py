@@ -18,7 +18,7 @@ from datacube_flows.api.status import Phase
 from datacube_flows.core import labels
 from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
 from datacube_flows.core.observe_pod import observe_pod
-from datacube_flows.engines.prefect_observe import attempt_lost, attempt_told, observe_flow
+from datacube_flows.engines.prefect_observe import ENDED, attempt_lost, attempt_told, observe_flow
 from datacube_flows.engines.prefect_server import Ending, ServerUnavailable
 from datacube_flows.engines.prefect_view import DEPLOYMENT, FLOW
 from datacube_operator.backoff import Backoff, Failures
@@ -26,6 +26,7 @@ from datacube_operator.clock import sleep
 from datacube_operator.engine import Found
 from datacube_operator.errors import TemporaryError
 from datacube_operator.logs import log
+from datacube_operator.prefect_decisions import CANCELLED as CANCELLED_STATES
 from datacube_operator.prefect_decisions import asks_for
 from datacube_operator.prefect_run import FlowWork, PrefectRun
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 CANCELLED: Final = "the run was cancelled in Prefect: retry it there, or set a new re-run annotation"
+DELETED: Final = "the flow run was deleted in Prefect: set a new re-run annotation to run it again"
 GONE: Final = "the DataCube was deleted"
 RETRY_SECONDS: Final = 5.0
 TELL_SECONDS: Final = 20.0
@@ -180,14 +182,20 @@ class PrefectEngine:
                 self._let_go(run)
                 self._parts.history.owe(run.id, Ending.CANCELLED, GONE)
 
-    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
-        """Forgets a run that has ended, and removes its pods when their time is over; says when that is."""
+    async def watch_over(self, plan: TransferPlan, found: Found, now: datetime) -> None:
+        """Nothing hangs: whoever executes a flow looks after it."""
+
+    async def clear_up(self, plan: TransferPlan, found: Found, now: datetime) -> float | None:
+        """Forgets the run, and removes its pods when their time is over; says when that is."""
         if found.workflow is not None:
             run: PrefectRun = found.workflow["run"]
             if not run.is_over:
                 return None
             if not run.is_executed:
                 self._runs.pop(f"{plan.namespace}/{run.plan.run_name}", None)
+        if any(observe_pod(pod).phase not in ENDED for pod in found.pods):  # made while the run was being ended
+            await self._pods.remove(plan)
+            return None
         ends = [end for pod in found.pods if (end := observe_pod(pod).finished)]
         if not ends:
             return None
@@ -221,7 +229,7 @@ class PrefectEngine:
         run.see(self._pods.of_run(plan))
         run.counters = lambda: self._counters(run)
         self._runs[key] = run
-        if seen.state in ("CANCELLED", "CANCELLING") and seen.count:
+        if seen.state in CANCELLED_STATES and seen.count:
             run.end((Reason.CANCELLED, CANCELLED), self._parts.clock.utc())
             self._parts.history.owe(run.id, Ending.CANCELLED, CANCELLED)
         else:
@@ -283,7 +291,7 @@ class PrefectEngine:
                 if run.is_over:
                     break
                 await sleep(self._parts.clock, failures.pause())
-                await self._see_cancelled(run)
+                await self._see_ended(run)
         finally:
             if not is_told and run.is_over:
                 self._owe_end(run)
@@ -306,11 +314,13 @@ class PrefectEngine:
             flow.cancel()
             over.cancel()
 
-    async def _see_cancelled(self, run: PrefectRun) -> None:
-        """A flow that did not begin may have been cancelled before it could."""
+    async def _see_ended(self, run: PrefectRun) -> None:
+        """A flow that did not begin may have been cancelled before it could, or its flow run deleted."""
         with suppress(TemporaryError):
             seen = await self._ask(self._parts.runs.find(run.id))
-            if seen is not None and seen.state in ("CANCELLED", "CANCELLING"):
+            if seen is None:
+                run.end((Reason.RUN_DELETED, DELETED), self._parts.clock.utc())
+            elif seen.state in CANCELLED_STATES:
                 run.end((Reason.CANCELLED, CANCELLED), self._parts.clock.utc())
 
     def _owe_end(self, run: PrefectRun) -> None:

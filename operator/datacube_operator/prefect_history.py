@@ -13,7 +13,7 @@ from datacube_flows.core import labels
 from datacube_flows.engines.prefect_server import Ending, ServerUnavailable
 from datacube_operator.backoff import Backoff, Failures
 from datacube_operator.clock import sleep
-from datacube_operator.errors import ApiError
+from datacube_operator.errors import OperatorError
 from datacube_operator.logs import log
 from datacube_operator.prefect_decisions import Deed, decide, rerun_for
 from datacube_operator.resource import DATACUBES
@@ -37,6 +37,7 @@ LOST_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 600.0
 PAUSES: Final = Backoff(first=1.0, cap=30.0, jitter=0.5)
 
+NOT_OURS: Final = "runs of this deployment come from DataCubes: apply a DataCube to begin one"
 GONE: Final = "its DataCube is gone, or has begun another run"
 
 
@@ -119,6 +120,8 @@ class History:
                 await self._pay()
             except ServerUnavailable as error:
                 self.lost(str(error))
+            except Exception as error:  # noqa: BLE001 - a history that is not complete stops no transfer
+                log.bug("Prefect's history not kept", error)
             await self._pause()
 
     def _found(self) -> None:
@@ -175,18 +178,22 @@ class History:
                 getting.cancel()
                 break
             failures.reset()
-            with suppress(ServerUnavailable):
+            try:
                 await self._hear(getting.result())
+            except ServerUnavailable as error:
+                log.info("flow run not looked at", error=str(error))
+            except Exception as error:  # noqa: BLE001 - as in `_keep`
+                log.bug("flow run not looked at", error)
         with suppress(asyncio.CancelledError):
-            if error := listening.exception():
-                log.info("Prefect's events interrupted", error=type(error).__name__)
+            if broken := listening.exception():
+                log.info("Prefect's events interrupted", error=type(broken).__name__)
 
     async def _hear(self, run_id: str) -> None:
         if not run_id:
             await self._sweep()
             return
         seen = await self._thread.call(self._runs.find(run_id))
-        if seen is not None and seen.uid:
+        if seen is not None:
             await self._attend(seen)
 
     async def _attend(self, seen: RunSeen) -> None:
@@ -200,7 +207,7 @@ class History:
             log.info("flow run attended to", flow_run=seen.id, datacube=seen.cube, deed=deed.value)
         try:
             await self._do(deed, seen, cube)
-        except ApiError as error:
+        except OperatorError as error:
             log.warning("flow run not attended to", flow_run=seen.id, error=str(error))
 
     async def _do(self, deed: Deed, seen: RunSeen, cube: Cube | None) -> None:
@@ -219,6 +226,8 @@ class History:
                 self.owe(seen.id, *ending_told(cube.status))
             case Deed.DROP:
                 self.owe(seen.id, Ending.CANCELLED, GONE)
+            case Deed.REFUSE:
+                self.owe(seen.id, Ending.CANCELLED, NOT_OURS)
             case Deed.HOLD:
                 self.owe(seen.id, Ending.HELD, "spec.suspend holds the transfer")
 

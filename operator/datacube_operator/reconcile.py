@@ -129,7 +129,8 @@ class Reconciler:
         schemes = self._policy.allowed_schemes
         checked = validate(cube.document, env_policy=self._policy.env_policy, allowed_schemes=schemes)
         plan = make_plan(checked, self._policy)
-        name: str = plan.engine or next(iter(self._engines))
+        begun = cube.status.workflow.engine if cube.is_active and cube.status.workflow else None
+        name: str = plan.engine or begun or next(iter(self._engines))
         if name in self._engines:
             case = Case(cube, plan, self._engines[name])
             return await self._take_course(case, self._choose(case))
@@ -166,7 +167,7 @@ class Reconciler:
         again: list[float] = []
         if case is not None and cube.run:
             case = case.as_run(cube.run)
-            after = await case.engine.watch_over(case.plan, case.find(cube.run), self._clock.utc())
+            after = await case.engine.clear_up(case.plan, case.find(cube.run), self._clock.utc())
             again += [] if after is None else [after]
         if cube.status.completion_time is not None and cube.ttl_seconds is not None:
             due = cube.status.completion_time + timedelta(seconds=cube.ttl_seconds)

@@ -78,9 +78,9 @@ async def world(
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A Prefect server with PostgreSQL, for the tests of a module; it shows no secret after them."""
+    """A Prefect server with PostgreSQL, for the session; it shows no secret after it."""
     with start_prefect(tmp_path_factory.mktemp("prefect")) as server:
         yield server
         assert server.leaks() == []

@@ -55,7 +55,7 @@ async def test_rights_are_those_that_are_used_and_no_others(stage: Stage, api: C
         await say_again(stage, client)
         await write_over_a_change(stage, client)
     await asyncio.sleep(1)  # the server writes its log a moment later
-    assert granted() - CHECKED_ONLY == used(api.kubeconfig.parent / AUDIT_LOG)
+    assert rights_in(INSTALL, "datacube-operator") - CHECKED_ONLY == used(api.kubeconfig.parent / AUDIT_LOG)
 
 
 async def live_through(stage: Stage) -> None:
@@ -156,10 +156,10 @@ async def cubes(stage: Stage) -> list[dict[str, Any]]:
     return await stage.objects(DATACUBES)
 
 
-def granted() -> set[Right]:
-    """What the roles of the installation allow the operator."""
-    roles = [d for d in yaml.safe_load_all(INSTALL.read_text()) if d["kind"] in ("ClusterRole", "Role")]
-    rules = [rule for role in roles if role["metadata"]["name"] == "datacube-operator" for rule in role["rules"]]
+def rights_in(manifest: Path, name: str) -> set[Right]:
+    """What the roles of a name in a manifest allow."""
+    roles = [d for d in yaml.safe_load_all(manifest.read_text()) if d["kind"] in ("ClusterRole", "Role")]
+    rules = [rule for role in roles if role["metadata"]["name"] == name for rule in role["rules"]]
     return {
         (f"{group}/{resource}".lstrip("/"), verb)
         for rule in rules

@@ -58,6 +58,7 @@ ROWS = {
     "of a DataCube that is gone, ended": (seen("FAILED"), None, False, Deed.NOTHING),
     "of a DataCube that no cache shows yet": (seen(created=NOW), None, False, Deed.NOTHING),
     "of a DataCube that is going": (seen(created=NOW), cube(going=True), False, Deed.DROP),
+    "of nobody's DataCube": (replace(seen(created=NOW), uid=""), None, False, Deed.REFUSE),
     "of a DataCube that is held": (seen(), HELD, False, Deed.HOLD),
     "held": (seen("PAUSED", "Suspended"), HELD, False, Deed.NOTHING),
 }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from datacube_flows.api.reasons import Reason
 from tests.controller.played_kubelet import fail, hang, succeed
+from tests.controller.prefect_pages import cancel, retry, run_in, run_of, server_of, tasks_of
 from tests.controller.scenarios_documents import download
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.controller.scenarios_bench import Outcome, Stage
 
 pytestmark = [pytest.mark.t2, pytest.mark.anyio]
@@ -21,57 +20,20 @@ pytestmark = [pytest.mark.t2, pytest.mark.anyio]
 WITH_PREFECT = True
 OPERATOR_FLAGS = ("--no-progress", "--allow-http", "--prefect-runs=2")
 
-Run = dict[str, Any]
 FLAKY = fail(Reason.SERVER_ERROR, "the server answers 503 again and again")
-
-
-async def ask(stage: Stage, method: str, path: str, body: Any = None) -> Any:
-    """Asks the Prefect server."""
-    assert stage.world.prefect is not None
-    return await asyncio.to_thread(stage.world.prefect.ask, method, path, body)
-
-
-async def runs_of(stage: Stage, name: str = "cube") -> list[Run]:
-    """Returns the flow runs of a DataCube, the oldest first."""
-    wanted = {"flow_runs": {"name": {"any_": [f"{stage.namespace}/{name}"]}}, "sort": "START_TIME_ASC"}
-    return list(await ask(stage, "POST", "/flow_runs/filter", wanted))
-
-
-async def run_of(stage: Stage, holds: Callable[[Run], bool], name: str = "cube") -> Run:
-    """Returns the one flow run of a DataCube, as soon as it is so."""
-    run: Run = {}
-    async with asyncio.timeout(40):
-        while True:
-            found = await runs_of(stage, name)
-            assert len(found) <= 1
-            if found and holds(run := found[0]):
-                return run
-            await asyncio.sleep(0.1)
-
-
-async def tasks_of(stage: Stage, run: Run) -> list[tuple[str, str]]:
-    """Returns name and state of the tasks of a flow run."""
-    wanted = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    found = await ask(stage, "POST", "/task_runs/filter", wanted)
-    return sorted((task["name"], task["state_name"]) for task in found)
-
-
-async def set_state(stage: Stage, run: Run, kind: str, name: str) -> None:
-    """Does what a button of the UI does."""
-    await ask(stage, "POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": kind, "name": name}})
 
 
 async def test_run_is_told_with_its_attempts_its_result_and_no_secret(stage: Stage) -> None:
     await stage.claim()
     await stage.create(download("cube", backoffLimit=1), FLAKY, succeed())
     seen = await stage.ends("cube", 40)
-    run = await run_of(stage, lambda run: run["state_type"] == "COMPLETED")
+    run = await run_in(stage, "COMPLETED")
     assert seen.status["workflow"] == {
         "engine": "prefect",
         "template": "transfer/datacube",
         "name": seen.workflow,
         "uid": run["id"],
-        "url": f"{stage.world.prefect.ui_url}/runs/flow-run/{run['id']}",
+        "url": f"{server_of(stage).ui_url}/runs/flow-run/{run['id']}",
     }
     assert run["state"]["message"] == "TransferComplete: 3 files, 4096 bytes moved, verified by checksum"
     assert {"store:s3", "direction:download", f"namespace:{stage.namespace}"} <= set(run["tags"])
@@ -89,11 +51,11 @@ async def test_run_that_is_cancelled_in_mid_transfer_ends_with_its_pod(stage: St
     await stage.claim()
     await stage.create(download("cube", backoffLimit=3), hang())
     await stage.phase("cube", "Running")
-    run = await run_of(stage, lambda run: run["state_type"] == "RUNNING")
-    await set_state(stage, run, "CANCELLING", "Cancelling")
+    run = await run_in(stage, "RUNNING")
+    await cancel(stage, run)
     seen = await stage.ends("cube")
     assert (seen.phase, seen.reason, seen.attempts) == ("Failed", "Cancelled", ((1, "Cancelled"),))
-    await run_of(stage, lambda run: run["state_type"] == "CANCELLED")
+    await run_in(stage, "CANCELLED")
     await stage.quiet()
     assert await stage.pods("cube") == []
 
@@ -102,11 +64,11 @@ async def test_run_that_is_cancelled_between_two_attempts_makes_no_other(stage: 
     await stage.claim()
     await stage.create(download("cube", backoffLimit=9), *[FLAKY] * 4, hang())
     await stage.until("cube", lambda seen: len(seen.attempts) >= 3 and bool(seen.attempts[2][1]), 40)
-    run = await run_of(stage, lambda run: run["state_type"] == "RUNNING")
-    await set_state(stage, run, "CANCELLING", "Cancelling")
+    run = await run_in(stage, "RUNNING")
+    await cancel(stage, run)
     seen = await stage.ends("cube")
     assert (seen.phase, seen.reason) == ("Failed", "Cancelled")
-    await run_of(stage, lambda run: run["state_type"] == "CANCELLED")
+    await run_in(stage, "CANCELLED")
 
 
 async def test_run_that_is_cancelled_in_the_queue_never_begins(stage: Stage) -> None:
@@ -119,7 +81,7 @@ async def test_run_that_is_cancelled_in_the_queue_never_begins(stage: Stage) -> 
     waiting = await stage.waits("cube", "Queued")
     assert waiting.messages["Initialized"] == "place 1 in the queue: 2 transfers run at once"
     run = await run_of(stage, lambda run: run["state_name"] == "Queued")
-    await set_state(stage, run, "CANCELLING", "Cancelling")
+    await cancel(stage, run)
     seen = await stage.ends("cube")
     assert (seen.reason, seen.attempts) == ("Cancelled", ())
     await stage.create(download("next", sub_path="third"))
@@ -135,19 +97,18 @@ async def test_run_that_is_retried_in_prefect_runs_again_in_the_same_flow_run(st
     await stage.create(download("cube"), fail(Reason.NOT_FOUND))
     first = await stage.ends("cube")
     assert first.reason == "NotFound"
-    run = await run_of(stage, lambda run: run["state_type"] == "FAILED")
+    run = await run_in(stage, "FAILED")
     stage.play("cube", succeed())
-    await set_state(stage, run, "SCHEDULED", "AwaitingRetry")
+    await retry(stage, run)
     again = await stage.phase("cube", "Succeeded", 40)
     assert again.workflow != first.workflow
     assert again.status["workflow"]["uid"] == run["id"]
-    run = await run_of(stage, lambda run: run["state_type"] == "COMPLETED")
+    run = await run_in(stage, "COMPLETED")
     assert run["run_count"] == 2
 
 
 async def test_transfer_goes_on_while_the_server_is_away_and_the_history_is_completed(stage: Stage) -> None:
-    prefect = stage.world.prefect
-    assert prefect is not None
+    prefect = server_of(stage)
     await stage.claim()
     script = hang()
     await stage.create(download("cube", backoffLimit=2), FLAKY, script)
@@ -160,7 +121,7 @@ async def test_transfer_goes_on_while_the_server_is_away_and_the_history_is_comp
     await stage.waits("later", "EngineUnavailable", 30)
     await asyncio.to_thread(prefect.start)
     assert (await stage.ends("later", 60)).phase == "Succeeded"
-    run = await run_of(stage, lambda run: run["state_type"] == "COMPLETED")
+    run = await run_in(stage, "COMPLETED")
     assert run["run_count"] == 1
 
 
@@ -180,7 +141,7 @@ async def test_run_is_taken_up_after_a_crash_with_the_attempt_that_runs(stage: S
     assert seen.status["pod"]["reference"] == before.status["pod"]["reference"]
     assert seen.status["workflow"]["uid"] == run["id"]
     assert len(await stage.pods("cube")) == 2
-    await run_of(stage, lambda run: run["state_type"] == "COMPLETED")
+    await run_in(stage, "COMPLETED")
 
 
 async def test_suspended_run_is_held_and_goes_on_in_the_same_flow_run(stage: Stage) -> None:
@@ -190,12 +151,12 @@ async def test_suspended_run_is_held_and_goes_on_in_the_same_flow_run(stage: Sta
     await stage.suspend("cube", on=True)
     held: Outcome = await stage.phase("cube", "Suspended")
     assert held.attempts == ()
-    run = await run_of(stage, lambda run: run["state_type"] == "PAUSED")
+    run = await run_in(stage, "PAUSED")
     stage.play("cube", succeed())
     await stage.suspend("cube", on=False)
     seen = await stage.ends("cube", 40)
     assert (seen.phase, seen.attempts) == ("Succeeded", ((1, ""),))
-    assert (await run_of(stage, lambda run: run["state_type"] == "COMPLETED"))["id"] == run["id"]
+    assert (await run_in(stage, "COMPLETED"))["id"] == run["id"]
 
 
 async def test_cube_that_is_deleted_in_mid_run_ends_its_flow_run(stage: Stage) -> None:
@@ -203,7 +164,7 @@ async def test_cube_that_is_deleted_in_mid_run_ends_its_flow_run(stage: Stage) -
     await stage.create(download("cube"), hang())
     await stage.phase("cube", "Running")
     await stage.delete("cube")
-    run = await run_of(stage, lambda run: run["state_type"] == "CANCELLED")
+    run = await run_in(stage, "CANCELLED")
     assert run["state"]["message"] == "the DataCube was deleted"
     async with asyncio.timeout(20):
         while await stage.pods("cube"):

@@ -159,6 +159,18 @@ class PrefectServer:
         """Ends it in the middle of whatever it does."""
         self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Has it answer nothing, with all connections open, until `thaw`."""
+        self._tell(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Has it go on."""
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, number: signal.Signals) -> None:
+        for process in self._roster.recorded():
+            os.kill(process.pid, number)
+
     def is_healthy(self) -> bool:
         """Whether it answers."""
         try:
