@@ -108,6 +108,12 @@ def installed(own_cluster: Cluster, cluster_cache: Path) -> Iterator[Installed]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def transfers(own_cluster: Cluster, cluster_cache: Path) -> str:
+    """The image of the attempts; a test's own environment would not say where its wheels come from."""
+    return transfer_image(own_cluster, cluster_cache, os.environ).name
+
+
 def test_one_replica_leads_and_both_are_ready_and_healthy(installed: Installed) -> None:
     wait_for(lambda: installed.leader() in installed.pods(), SECONDS, "no replica leads")
     metrics = {pod: installed.ask(pod, "/metrics") for pod in installed.pods()}
@@ -129,11 +135,10 @@ def test_installed_operator_tells_what_a_datacube_waits_for(installed: Installed
 
 
 def test_commands_of_the_readme_work(
-    installed: Installed, cluster_cache: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    installed: Installed, transfers: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     ensure_argo(installed.cluster, os.environ)
-    image = transfer_image(installed.cluster, cluster_cache, os.environ)
-    with made_bench(installed.cluster, image.name, tmp_path_factory.mktemp("servers")) as bench:
+    with made_bench(installed.cluster, transfers, tmp_path_factory.mktemp("servers")) as bench:
         write_files(tmp_path, installed, bench)
         finished = subprocess.run(
             ["bash", "-euc", "\n".join(commands()[1])],
