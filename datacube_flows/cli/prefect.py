@@ -14,7 +14,7 @@ from datacube_flows.errors import EngineMissing
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
-    from datacube_flows.engines.machine import Machine
+    from datacube_flows.engines.machine import Listener, Machine
     from datacube_flows.engines.prefect_local import PrefectEngine
 
 SETTINGS: Final = CLIENT | {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
@@ -42,7 +42,7 @@ def prefect_engine(machine: Machine, environ: MutableMapping[str, str]) -> Itera
         environ.setdefault(name, value)
     logging.raiseExceptions = False  # Prefect would print each log that its server does not take
     with ExitStack() as stack:
-        has_pages = _is_named(environ, stack)
+        has_pages = _is_named(environ, stack, machine.listener)
         from datacube_flows.engines.prefect_local import PrefectEngine, write_down
         from datacube_flows.engines.prefect_thread import FlowThread
 
@@ -61,13 +61,14 @@ def where_history_is(environ: MutableMapping[str, str]) -> str:
     return f"history: {home}prefect server start"
 
 
-def _is_named(environ: MutableMapping[str, str], stack: ExitStack) -> bool:
+def _is_named(environ: MutableMapping[str, str], stack: ExitStack, listener: Listener) -> bool:
     """Whether a server is named; where none is, one is started, and is the one that is named from then on."""
     from datacube_flows.engines.prefect_settings import read_settings
 
     url, settings = read_settings()
     if url:
         return True
+    listener.line("starting a Prefect server for this command; the first one makes its database")
     server = stack.enter_context(start_embedded({**environ, **settings}))
     environ.update(server.client_settings)
     environ["NO_PROXY"] = ",".join(filter(None, [environ.get("NO_PROXY"), HOST]))

@@ -149,6 +149,7 @@ def test_own_server_ends_with_a_command_that_is_killed_and_the_next_one_goes_on(
     stdout, stderr = again.communicate(timeout=60)
     assert again.returncode == 0, stderr
     assert json.loads(stdout)["status"]["phase"] == "Succeeded"
+    assert "starting a Prefect server for this command" in stderr.splitlines()[0]
     assert stderr.splitlines()[-1] == f"  history: PREFECT_HOME={home} prefect server start"
     assert not processes_with(str(home))
 
