@@ -81,7 +81,7 @@ def fold(status: DataCubeStatus, seen: Observation, now: datetime) -> DataCubeSt
         "phase": verdict.phase,
         "conditions": _conditions(status, seen, verdict, now),
         "start_time": status.start_time or _first(a.started for a in seen.attempts),
-        "pod": _pod(last) if last else status.pod,
+        "pod": _pod(last, status.pod) if last else status.pod,
         "attempts": _attempts(status, seen.attempts[-MAX_ATTEMPTS:]) or status.attempts,
         "progress": _done(report) or _progress(seen) or status.progress,
         "workflow": WorkflowStatus.model_validate(seen.workflow) if seen.workflow else status.workflow,
@@ -172,8 +172,11 @@ def _condition(old: Condition, wanted: _Wanted, now: datetime) -> Condition:
     )
 
 
-def _pod(seen: AttemptSeen) -> PodStatus:
-    reference = PodReference(name=seen.pod, uid=seen.uid or None) if seen.pod else None
+def _pod(seen: AttemptSeen, known: PodStatus | None) -> PodStatus:
+    """The pod of an attempt; of one that is gone, an engine may know no more than its name."""
+    before = known.reference if known else None
+    uid = seen.uid or (before.uid if before and before.name == seen.pod else None)
+    reference = PodReference(name=seen.pod, uid=uid or None) if seen.pod else None
     return PodStatus(phase=seen.phase, reference=reference, status=seen.status)
 
 

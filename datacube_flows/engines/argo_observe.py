@@ -16,7 +16,7 @@ from datacube_flows.core.observation import Observation, PodPhase
 from datacube_flows.core.observe_pod import observe_pod
 from datacube_flows.core.pod_fields import field_at, moment_at, sentence, text_at
 from datacube_flows.core.pod_waiting import waiting_reason
-from datacube_flows.core.retry import EXIT_PERMANENT, backoff_seconds
+from datacube_flows.core.retry import EXIT_PERMANENT, EXIT_TERMINATED, backoff_seconds
 from datacube_flows.engines.argo_nodes import PENDING, attempt_of, has_ended, nodes_of, phase_of
 from datacube_flows.engines.argo_provision import claim_awaited, claim_refused
 
@@ -81,7 +81,7 @@ def observe_run(plan: TransferPlan, workflow: Object | None, pods: Sequence[Obje
     """
     run = _read(plan, workflow, pods, now)
     if ended := _ended(run):
-        return Observation(run.attempts, ended=ended)
+        return Observation(_attempts_ended(run, ended), ended=ended)
     return Observation(run.attempts, waiting=_waiting(run), said=_said(run), will_retry=_will_retry(run))
 
 
@@ -177,6 +177,14 @@ def _ended(run: _Run) -> Said | None:
     if is_by_hand and not (run.last and is_permanent(run.last)):
         return Reason.CANCELLED, "the workflow was stopped by hand: the re-run annotation starts another run"
     return _ended_before(run) if has_ended(run.workflow) and not run.attempts else None
+
+
+def _attempts_ended(run: _Run, why: Said) -> tuple[AttemptSeen, ...]:
+    """The attempts of a run that was ended: the one that was told to end was so for that reason."""
+    last = run.last
+    if last is None or why[0] is not Reason.CANCELLED or last.exit_code != EXIT_TERMINATED or last.reason:
+        return run.attempts
+    return (*run.attempts[:-1], replace(last, reason=why[0], message=why[1]))
 
 
 def _ended_before(run: _Run) -> Said | None:

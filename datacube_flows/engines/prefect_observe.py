@@ -91,7 +91,7 @@ def attempt_lost(plan: TransferPlan, number: int, last: Object | None, now: date
         seen = observe_pod({**last, "status": {**(last.get("status") or {}), "phase": "Failed"}})
     if seen.reason is None:
         seen = replace(seen, reason=Reason.POD_DELETED, message="the pod was deleted, or its node is gone")
-    return replace(seen, number=number, finished=seen.finished or now)
+    return replace(seen, number=number, status="Error", finished=seen.finished or now)
 
 
 def attempt_cancelled(seen: AttemptSeen, message: str, now: datetime) -> AttemptSeen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from datacube_flows.api.reasons import Reason
@@ -51,6 +51,19 @@ LOG_BYTES: Final = 65_536
 PAUSES: Final = Backoff(first=1.0, cap=30.0, jitter=0.5)
 
 
+@dataclass
+class News:
+    """What the cache tells of an attempt's pod while somebody waits for its end.
+
+    Attributes:
+        changed: set with each change.
+        last: the pod as it was when it was last there; it may end and be gone before anybody comes to look.
+    """
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    last: Object | None = None
+
+
 @dataclass(frozen=True)
 class PodParts:
     """What attempts are made with.
@@ -77,7 +90,7 @@ class AttemptPods:
 
     def __init__(self, parts: PodParts) -> None:
         self._parts, self._client = parts, parts.client
-        self._news: dict[str, asyncio.Event] = {}
+        self._news: dict[str, News] = {}
         parts.pods.subscribe(self._notice)
 
     def of_run(self, plan: TransferPlan) -> tuple[Object, ...]:
@@ -173,21 +186,20 @@ class AttemptPods:
             return
         await sleep(self._parts.clock, max(failures.pause(), error.retry_after))
 
-    async def _end_of(self, plan: TransferPlan, number: int, key: str, news: asyncio.Event) -> AttemptSeen:
+    async def _end_of(self, plan: TransferPlan, number: int, key: str, news: News) -> AttemptSeen:
         """Returns the attempt once its pod has ended, or is gone."""
-        last: Object | None = None
         while True:
-            news.clear()
-            pod = self._pod(key, plan)
-            if pod is not None:
-                last = pod
-                if (seen := observe_pod(pod)).phase in ENDED:
-                    return seen
-            elif last is not None:
+            news.changed.clear()
+            if (pod := self._pod(key, plan)) is not None:
+                news.last = pod
+            last = news.last if news.last is not None and _is_of_run(news.last, plan) else None
+            if last is not None and (seen := observe_pod(last)).phase in ENDED:
+                return seen
+            if last is not None and pod is None:
                 return attempt_lost(plan, number, last, self._parts.clock.utc())
             try:
                 async with asyncio.timeout(SEEN_SECONDS if last is None else None):
-                    await news.wait()
+                    await news.changed.wait()
             except TimeoutError:
                 if await self._is_gone(key, plan):
                     return attempt_lost(plan, number, None, self._parts.clock.utc())
@@ -205,8 +217,8 @@ class AttemptPods:
         return pod if pod is not None and _is_of_run(pod, plan) else None
 
     @contextmanager
-    def _hearing(self, key: str) -> Iterator[asyncio.Event]:
-        self._news[key] = asyncio.Event()
+    def _hearing(self, key: str) -> Iterator[News]:
+        self._news[key] = News()
         try:
             yield self._news[key]
         finally:
@@ -214,7 +226,8 @@ class AttemptPods:
 
     def _notice(self, key: str) -> None:
         if news := self._news.get(key):
-            news.set()
+            news.last = self._parts.pods.store.get(key) or news.last
+            news.changed.set()
 
 
 def _is_of_run(pod: Object, plan: TransferPlan) -> bool:

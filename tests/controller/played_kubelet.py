@@ -87,7 +87,7 @@ def wait_for_image() -> Attempt:
 
 
 class PlayedKubelet:
-    """Runs pods that are bound to its node.
+    """Runs pods on its node; binds those to it that nobody has bound, as the scheduler does.
 
     Args:
         client: the administrator's.
@@ -139,6 +139,8 @@ class PlayedKubelet:
     async def _run(self, pod: Object) -> None:
         script = self.script_of(pod)
         with suppress(NotFound):
+            if not pod["spec"].get("nodeName"):
+                await bind(self._api, PODS.path(pod["metadata"]["namespace"], pod["metadata"]["name"]))
             if script.waiting is not None:
                 await self._show(pod, _pending(pod, script.waiting))
                 await _opened(script.gate)
@@ -166,12 +168,18 @@ async def _opened(gate: asyncio.Event | None) -> None:
 
 async def delete_now(api: ApiClient, path: str) -> None:
     """Deletes a pod without grace, as the kubelet does in the end."""
-    answer = await api.rest_client.request(
-        "DELETE",
-        api.configuration.host + path,
-        body={"gracePeriodSeconds": 0},
-        headers={"Content-Type": "application/json"},
-    )
+    await _ask(api, "DELETE", path, {"gracePeriodSeconds": 0})
+
+
+async def bind(api: ApiClient, path: str) -> None:
+    """Binds a pod to the node, without which a deletion has no grace; one that is gone by now is left alone."""
+    target = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": path.rpartition("/")[2]}}
+    await _ask(api, "POST", f"{path}/binding", target | {"target": {"kind": "Node", "name": NODE}})
+
+
+async def _ask(api: ApiClient, method: str, path: str, body: Object) -> None:
+    url = api.configuration.host + path
+    answer = await api.rest_client.request(method, url, body=body, headers={"Content-Type": "application/json"})
     async with answer.response:
         await answer.response.read()
 

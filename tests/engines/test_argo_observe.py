@@ -68,7 +68,7 @@ ROWS = {
     "lost": goes_on(Reason.POD_DELETED, "attempt 1 of 3 failed, the next one follows", LOST),
     "lost-backoff": goes_on(Reason.POD_DELETED, "attempt 1 of 3 failed, the next one follows", LOST),
     "lost-retried": goes_on(None, "", LOST, (2, None)),
-    "terminated": fails(Reason.CANCELLED, "stopped by hand", LOST, (2, Reason.TRANSFER_ERROR)),
+    "terminated": fails(Reason.CANCELLED, "stopped by hand", LOST, (2, Reason.CANCELLED)),
     "locked": waits(Reason.QUEUED, "Mutex/datacube-locked"),
     "suspended": Row(Phase.SUSPENDED, Reason.SUSPENDED, "argo resume"),
     "secret": waits(Reason.WAITING_FOR_SECRET, 'secret "absent" not found', (1, None)),
