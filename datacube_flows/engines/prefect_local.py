@@ -25,6 +25,7 @@ from datacube_flows.engines.prefect_server import Ending, FlowRuns, ServerUnavai
 from datacube_flows.engines.prefect_view import without_credentials
 from datacube_flows.engines.process_work import ProcessWork
 from datacube_flows.errors import WaitingError
+from datacube_flows.words import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ def write_down(seconds: float) -> None:
 
 def _ending(status: DataCubeStatus) -> tuple[Ending, str]:
     ending = Ending.COMPLETED if status.phase is Phase.SUCCEEDED else Ending.FAILED
-    return ending, next((c.message for c in status.conditions or () if c.status == "True" and c.message), "")
+    return ending, ": ".join(outcome(status))
 
 
 def _is_done(future: Future[Any]) -> bool:

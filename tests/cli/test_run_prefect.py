@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from datacube_flows.core import retry
+from datacube_flows.engines.prefect_server import FlowRuns, ServerUnavailable
 from tests.cli.conftest import Command, Said
 from tests.cli.prefect_history import newest_history
 from tests.servers.faults import Fault, start_fault_proxy
@@ -187,3 +188,20 @@ def test_run_that_waits_for_a_secret_starts_nothing(command: Command, prefect_se
     assert prefect.code == 6
     state, message = newest_history(prefect_server.ask, tasks=2).state
     assert (state, message.split(":")[0]) == ("Failed", "WaitingForSecret")
+
+
+def test_run_that_prefect_gives_up_goes_on_and_its_end_is_told(
+    command: Command, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gives_up(*_: object) -> None:
+        raise ServerUnavailable("no usable answer")
+
+    monkeypatch.setattr(FlowRuns, "execute", gives_up)
+    said = command("run", command.example("s3-download"), arguments=PREFECT)
+    assert (said.code, said.status["result"]["files"]) == (0, 20)
+    assert "Prefect gave up; the run goes on without it" in said.stderr
+    assert "incomplete" not in said.stderr
+    assert newest_history(prefect_server.ask, tasks=0).state == (
+        "Completed",
+        "TransferComplete: The DataCube is complete",
+    )
