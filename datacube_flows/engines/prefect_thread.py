@@ -1,7 +1,7 @@
 """An event loop in a thread of its own, on which flow runs execute.
 
-There Prefect leaves the process's signal handlers alone (in a main thread it takes SIGTERM over), and one connection to
-its server serves all runs.
+There Prefect leaves the process's signal handlers alone (in a main thread it takes SIGTERM over), and one client of its
+server serves all runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefect.context import AsyncClientContext
+from prefect.context import AsyncClientContext, SyncClientContext
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -61,10 +61,14 @@ class FlowThread:
             return self._loop
 
     async def _live(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
-        """The thread's own life: one client for all runs, then an end in which whatever still runs is cancelled."""
+        """The thread's own life: one client for all runs, then an end in which whatever still runs is cancelled.
+
+        And one of the other kind, which asks nothing: each flow would make one, and read all authorities' certificates.
+        """
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(AsyncClientContext())
+                stack.enter_context(SyncClientContext())
             except BaseException as error:
                 ready.set_exception(error)
                 raise

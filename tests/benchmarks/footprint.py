@@ -19,10 +19,14 @@ def cpu_seconds(pid: int) -> float:
 def family_cpu_seconds(pid: int) -> float:
     """Returns the processor time of a process, its children and theirs, also of those that have ended and been seen to.
 
-    A database makes and ends processes as it likes: what one that ended has used is its parent's (proc(5), cutime).
+    A database makes and ends processes as it likes: what one that ended has used is its parent's (proc(5), cutime),
+    which is read last, so that nothing is left out.
     """
-    own = sum(map(int, _stat(pid)[11:15])) / TICKS
-    return own + sum(family_cpu_seconds(child) for child in _children(pid))
+    try:
+        children = sum(family_cpu_seconds(child) for child in _children(pid))
+        return children + sum(map(int, _stat(pid)[11:15])) / TICKS
+    except (FileNotFoundError, ProcessLookupError):  # it has ended in this moment
+        return 0.0
 
 
 def peak_megabytes(pid: int) -> float:
