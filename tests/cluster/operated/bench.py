@@ -20,7 +20,7 @@ from tests.controller.operator_run import OperatorRun
 from tests.servers.faults import Fault, FaultProxy, start_fault_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.cluster.pods.bench import Bench
@@ -164,8 +164,10 @@ def said(status: Document) -> tuple[str, str]:
 
 
 @contextmanager
-def running_operator(bench: Bench, folder: Path, *flags: str, identity: str = "one") -> Iterator[OperatorBench]:
-    """Has a replica look after the namespace of a bench while the block runs."""
+def running_operator(
+    bench: Bench, folder: Path, *flags: str, identity: str = "one", environment: Mapping[str, str] | None = None
+) -> Iterator[OperatorBench]:
+    """Has a replica look after the namespace of a bench while the block runs; `environment` is what it gets besides."""
     serve_crd(bench.cluster)
     bench.cluster.apply(*render_cluster_roles())
     installation = bench.installation
@@ -181,6 +183,7 @@ def running_operator(bench: Bench, folder: Path, *flags: str, identity: str = "o
             *flags,
         ],
         identity,
+        environment=environment or {},
     )
     operator.start()
     try:
