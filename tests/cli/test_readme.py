@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.t1
 
 MAKE_TARGETS = ["make demo", "make test"]
-CLUSTER, MACHINE, PREFECT = 1, 2, 3
-"""Which block of commands is which; that of a cluster is run in one, by tests/cluster/test_installed.py."""
+CLUSTER, MACHINE, PREFECT, SERVER = 1, 2, 3, 4
+"""Which block of commands is which; those of a cluster are run in one, by tests/cluster/test_installed.py."""
 
 
 def test_readme_has_only_blocks_that_are_run() -> None:
-    assert [language for language, _ in BLOCKS if language != "console"] == ["yaml", "python"]
+    assert [language for language, _ in BLOCKS if language != "console"] == ["yaml", "python", "ini"]
     assert commands()[0] == MAKE_TARGETS
-    assert {line.split()[0] for line in commands()[CLUSTER]} == {"kubectl"}
-    assert len(commands()) == 4
+    assert {line.split()[0] for block in (CLUSTER, SERVER) for line in commands()[block]} == {"kubectl"}
+    assert len(commands()) == 5
 
 
 def test_first_document_of_the_readme_is_the_example() -> None:

@@ -16,29 +16,36 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from datacube_operator.install import NAME, PORT, REPLICAS, make_installation
+from datacube_operator.install import AUTH_KEY, NAME, PORT, PREFECT, REPLICAS, make_installation
+from datacube_operator.install_prefect import DATABASE_KEY, make_prefect_installation
 from datacube_operator.settings import DEFAULT_NAMESPACE, LEASE_NAME
 
 from datacube_flows.api.reasons import Reason
-from tests.canary import has_canary
+from tests.canary import CANARY, has_canary
 from tests.cluster.argo import ensure_argo
 from tests.cluster.image_build import operator_image, transfer_image
 from tests.cluster.namespace import made_namespace
 from tests.cluster.pods.bench import made_bench
+from tests.cluster.pods.forward import LOOPBACK, forwarded
 from tests.cluster.process import wait_for
 from tests.controller.server import make_cube
 from tests.readme import commands
+from tests.servers.postgres import start_postgres
 from tests.servers.stage import BUCKET, PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.cluster.cluster import Cluster
     from tests.cluster.pods.bench import Bench
+    from tests.servers.postgres import Postgres
 
 pytestmark = [pytest.mark.t3, pytest.mark.timeout(300)]
 
 SECONDS = 60.0
+CLUSTER, SERVER = 1, 4
+"""The README's blocks of commands for a cluster."""
+
 SHARED = ("CustomResourceDefinition", "ClusterRole")
 
 Object = dict[str, Any]
@@ -90,7 +97,8 @@ def localized(made: Object, namespace: str, image: str) -> Object:
     if made["kind"] == "Deployment":
         (container,) = made["spec"]["template"]["spec"]["containers"]
         container |= {"image": image, "imagePullPolicy": "Never"}
-        container["args"].append(f"--namespace={namespace}")
+        if made["metadata"]["name"] == NAME:
+            container["args"].append(f"--namespace={namespace}")
     return made
 
 
@@ -140,25 +148,83 @@ def test_commands_of_the_readme_work(
     ensure_argo(installed.cluster, os.environ)
     with made_bench(installed.cluster, transfers, tmp_path_factory.mktemp("servers")) as bench:
         write_files(tmp_path, installed, bench)
-        finished = subprocess.run(
-            ["bash", "-euc", "\n".join(commands()[1])],
-            cwd=tmp_path,
-            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "KUBECONFIG": str(tmp_path / "kubeconfig")},
-            capture_output=True,
-            text=True,
-            check=False,
+        assert "Succeeded" in run_in(tmp_path, "\n".join(commands()[CLUSTER])).splitlines()[-1]
+        assert_moved(bench)
+
+
+def run_in(folder: Path, script: str) -> str:
+    """Runs commands as a user does, and returns what they print."""
+    finished = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=folder,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "KUBECONFIG": str(folder / "kubeconfig")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert not has_canary(finished.stdout + finished.stderr)
+    return finished.stdout
+
+
+def assert_moved(bench: Bench) -> None:
+    """All that the bucket has is on the volume."""
+    store = bench.stage.store
+    wanted = {key: store.get(BUCKET, key) for key in store.list(BUCKET, PREFIX)}
+    folder = bench.volume("datacube-pvc") / "dev/s3"
+    assert {key: (folder / key.removeprefix(f"{PREFIX}/")).read_bytes() for key in wanted} == wanted != {}
+
+
+def test_commands_of_the_readme_have_prefect_run_a_document(
+    installed: Installed, transfers: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    cluster = installed.cluster
+    with (
+        made_bench(cluster, transfers, tmp_path_factory.mktemp("servers")) as bench,
+        start_postgres(tmp_path_factory.mktemp("postgres") / "server") as postgres,
+        forwarded(cluster.bridge_address, [postgres.port]),
+    ):
+        address = write_prefect(tmp_path, installed, bench, postgres)
+        write_files(tmp_path, installed, bench, engine="prefect", hosts={f"{PREFECT}.{installed.namespace}": address})
+        run_in(tmp_path, "kubectl apply --server-side --force-conflicts -f operator/deploy/install.yaml")
+        run_in(tmp_path, "\n".join(commands()[SERVER]).replace(DEFAULT_NAMESPACE, installed.namespace))
+        run_in(tmp_path, ROLLED_OUT.format(here=installed.here))
+        run_in(tmp_path, "\n".join(commands()[CLUSTER][1:]))
+        status = cluster.get("datacube", "s3-download", bench.here)["status"]
+        assert (status["phase"], status["workflow"]["engine"]) == ("Succeeded", "prefect")
+        assert_moved(bench)
+        assert not has_canary(
+            json.dumps(installed.logs()) + cluster.kubectl("logs", f"deployment/{PREFECT}", installed.here)
         )
-        assert finished.returncode == 0, finished.stderr
-        assert not has_canary(finished.stdout + finished.stderr)
-        assert "Succeeded" in finished.stdout.splitlines()[-1]
-        store = bench.stage.store
-        wanted = {key: store.get(BUCKET, key) for key in store.list(BUCKET, PREFIX)}
-        folder = bench.volume("datacube-pvc") / "dev/s3"
-        assert {key: (folder / key.removeprefix(f"{PREFIX}/")).read_bytes() for key in wanted} == wanted != {}
 
 
-def write_files(folder: Path, installed: Installed, bench: Bench) -> None:
-    """What a user has: the checkout, with the images' names; a kubeconfig with their namespace; the bucket's keys."""
+ROLLED_OUT = "\n".join(f"kubectl rollout status deployment/{name} {{here}} --timeout=240s" for name in (PREFECT, NAME))
+
+
+def write_prefect(folder: Path, installed: Installed, bench: Bench, postgres: Postgres) -> str:
+    """The server's manifest with the image's name, and its passwords; returns the address of its service.
+
+    There are no names in this cluster, so the service is made before the operator that is to find it.
+    """
+    made = [localized(o, installed.namespace, installed.image) for o in make_prefect_installation()]
+    installed.cluster.apply(*(one for one in made if one["kind"] in (*SHARED, "Service")))
+    for one in made:
+        if one["kind"] == "RoleBinding":
+            one["metadata"] = {"name": f"{PREFECT}-here", "namespace": bench.namespace}
+    (folder / "operator/deploy").mkdir(parents=True)
+    (folder / "operator/deploy/prefect.yaml").write_text(yaml.safe_dump_all(made))
+    url = postgres.url.replace("://", "+asyncpg://").replace(LOOPBACK, installed.cluster.bridge_address)
+    (folder / "prefect.env").write_text(f"{AUTH_KEY}=admin:{CANARY}\n{DATABASE_KEY}={url}\n")
+    return str(installed.cluster.get("service", PREFECT, installed.here)["spec"]["clusterIP"])
+
+
+def write_files(
+    folder: Path, installed: Installed, bench: Bench, *, engine: str = "", hosts: Mapping[str, str] | None = None
+) -> None:
+    """What a user has: the checkout, with the images' names; a kubeconfig with their namespace; the bucket's keys.
+
+    With an engine, the example names it; `hosts` are names that the operator's pods know.
+    """
     cluster = bench.cluster
     made = [localized(o, installed.namespace, installed.image) for o in make_installation() if o["kind"] not in SHARED]
     for one in made:
@@ -167,14 +233,16 @@ def write_files(folder: Path, installed: Installed, bench: Bench) -> None:
             kept = [a for a in container["args"] if not a.startswith(("--transfer-image", "--namespace"))]
             flags = [f"--transfer-image={bench.installation.image}", "--image-pull-policy=Never", "--allow-http"]
             container["args"] = [*kept, *flags, f"--namespace={bench.namespace}"]
+            known = [{"ip": address, "hostnames": [name]} for name, address in (hosts or {}).items()]
+            one["spec"]["template"]["spec"]["hostAliases"] = known
         if one["kind"] == "RoleBinding":
             one["metadata"]["namespace"] = bench.namespace
-    (folder / "operator/deploy").mkdir(parents=True)
+    (folder / "operator/deploy").mkdir(parents=True, exist_ok=True)
     (folder / "operator/deploy/install.yaml").write_text(
         yaml.safe_dump_all(o for o in made if o["kind"] != "Namespace")
     )
     (folder / "examples").mkdir()
-    (folder / "examples/s3-download.yaml").write_text(yaml.safe_dump(example(bench)))
+    (folder / "examples/s3-download.yaml").write_text(yaml.safe_dump(example(bench, engine)))
     values = {k: bench.address(v) for k, v in bench.stage.secrets()["s3-config"].items()}
     (folder / "s3.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
     cluster.kubectl("delete", "secret", "s3-config", bench.here)
@@ -184,8 +252,10 @@ def write_files(folder: Path, installed: Installed, bench: Bench) -> None:
     (folder / "kubeconfig").write_text(yaml.safe_dump(config))
 
 
-def example(bench: Bench) -> Object:
+def example(bench: Bench, engine: str) -> Object:
     document = bench.document("s3-download", "datacube-pvc")
+    if engine:
+        document["spec"].setdefault("executor", {})["engine"] = engine
     del document["metadata"]["namespace"], document["metadata"]["uid"]
     return document
 
