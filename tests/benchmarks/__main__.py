@@ -15,6 +15,7 @@ from tests.benchmarks.engines import measure_engines
 from tests.benchmarks.footprint import machine
 from tests.benchmarks.latency import measure_latency
 from tests.benchmarks.load import measure_load
+from tests.benchmarks.race import measure_race
 from tests.benchmarks.table import render
 from tests.cluster.__main__ import main as start_cluster
 from tests.cluster.errors import ClusterError, say
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=10, help="of a Job, a Workflow and a DataCube (default: 10)")
     parser.add_argument("--cubes", type=int, default=1000, help="DataCubes made in one go (default: 1000)")
     parser.add_argument("--runs", type=int, default=100, help="in Prefect and in Argo (default: 100)")
+    parser.add_argument("--pods", type=int, default=100, help="of them on the whole cluster, 0 for none (default: 100)")
     parser.add_argument("--held", type=int, default=200, help="of them at once, at their attempts (default: 200)")
     parser.add_argument("--idle-seconds", type=float, default=60.0, help="of watching an operator idle (default: 60)")
     asked = parser.parse_args(arguments)
@@ -55,13 +57,21 @@ def _measure(asked: argparse.Namespace) -> list[Row]:
         rows += measure_load(asked.cubes, asked.idle_seconds)
     if asked.only in (None, "prefect"):
         rows += measure_engines(asked.runs, asked.held)
+        rows += _raced(asked.pods)
     return rows
+
+
+def _raced(count: int) -> list[Row]:
+    if not count:
+        return []
+    _bring_up_cluster()
+    return measure_race(count)
 
 
 def _bring_up_cluster() -> None:
     with redirect_stdout(sys.stderr):
         if start_cluster(["up"]):
-            raise ClusterError("there is no whole cluster; `--only load` needs none")
+            raise ClusterError("there is no whole cluster; `--only load` and `--only prefect --pods 0` need none")
 
 
 if __name__ == "__main__":

@@ -129,3 +129,50 @@ def _memory_rows(argo: Held, prefect: Held) -> list[Row]:
         Row("memory that Prefect adds to a run", prefect.each - argo.each, "MB", wish=at_most(ADDED_MEGABYTES)),
         Row(f"threads that {count} at once bring in Prefect", prefect.threads, peer=threads),
     ]
+
+
+@dataclass(frozen=True)
+class Lap:
+    """Transfers of an engine on a whole cluster.
+
+    Attributes:
+        runs: what they cost the API server.
+        cpu: processor time of the operator meanwhile.
+        peak: megabytes, the most that it had.
+    """
+
+    runs: Cost
+    cpu: float
+    peak: float
+
+
+@dataclass(frozen=True)
+class Laps:
+    """All that was measured on a whole cluster.
+
+    Attributes:
+        jobs: seconds of bare Jobs.
+        argo: in Argo.
+        prefect: in Prefect.
+        server: what Prefect's server spent.
+    """
+
+    jobs: float
+    argo: Lap
+    prefect: Lap
+    server: Server
+
+    def rows(self) -> list[Row]:
+        """The table's lines."""
+        argo, prefect, count = self.argo, self.prefect, self.prefect.runs.count
+        bare = Peer("bare Jobs", self.jobs)
+        cpus = prefect.cpu / count, Peer("in Argo", argo.cpu / count)
+        return [
+            Row(f"{count} transfers in Argo, whole cluster", argo.runs.seconds, "s", bare),
+            Row(f"{count} transfers in Prefect, whole cluster", prefect.runs.seconds, "s", bare),
+            _each("API calls of a DataCube in Prefect there", prefect.runs.calls, argo.runs.calls, count, CALLS),
+            Row("operator's CPU for a DataCube in Prefect there", cpus[0], "s", cpus[1]),
+            Row("Prefect server's CPU for a DataCube there", self.server.cpu / count, "s"),
+            Row("operator's peak memory with Prefect there", prefect.peak, "MB", Peer("in Argo", argo.peak)),
+            Row("Prefect server's memory there", self.server.megabytes, "MB"),
+        ]
