@@ -71,7 +71,6 @@ LATE = dict.fromkeys(
 )
 
 GET = "^GET "
-GIVEN = "given"
 
 
 @dataclass
@@ -154,7 +153,7 @@ def engines(own_cluster: Cluster, cluster_cache: Path, tmp_path_factory: pytest.
 def begun(engines: Engines) -> dict[str, Callable[[], None]]:
     """Begins, before anything else, what fails and takes its time; name -> lets the store answer again."""
     operated = engines.operated
-    operated.bench.make_volume(GIVEN)
+    operated.bench.make_volumes(dict.fromkeys(ENGINES, "true"))
     operated.make_secret("nobody", accessKeyID="nobody")
     stalled = [f"{engine}-{name}" for engine in ENGINES for name in ("late", "deleted")]
     proxies = {name: operated.faulty_store(name, Fault(GET, "stall", times=None)) for name in stalled}
@@ -163,7 +162,7 @@ def begun(engines: Engines) -> dict[str, Callable[[], None]]:
         for name, more in options.items():
             key, manner = f"{engine}-{name}", {"backoffLimit": 1, **more}
             secret = "nobody" if name == "denied" else key
-            operated.submit(key, operated.download(GIVEN, secret, name + engine, engine=engine, options=manner))
+            operated.submit(key, operated.download(engine, secret, name, engine=engine, options=manner))
     return {name: proxy.clear for name, proxy in proxies.items()}
 
 
