@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from datacube_flows.core import labels
+from datacube_flows.engines.argo_text import BRACE
 from tests.cluster.argo import ensure_argo
 from tests.cluster.image_build import transfer_image
 from tests.cluster.operated.bench import OperatorBench, running_operator, verdict
@@ -68,6 +70,17 @@ COMMITS = {"result.revision": "each engine uploaded a commit of its own"}
 LATE = dict.fromkeys(
     ("attempts.message", "attempts.exitCode", "attempts.startTime"),
     "nobody waits for this very pod in Argo: it may have ended and be gone before it is looked at again",
+)
+
+LABELS = (labels.KIND, labels.STEP, labels.ATTEMPT, labels.MANAGED_BY)
+POD_FIELDS = (
+    *("activeDeadlineSeconds", "affinity", "enableServiceLinks", "imagePullSecrets", "nodeSelector", "priority"),
+    *("priorityClassName", "restartPolicy", "schedulerName", "securityContext", "terminationGracePeriodSeconds"),
+    *("tolerations", "dnsPolicy", "hostNetwork"),
+)
+CONTAINER_FIELDS = (
+    *("args", "image", "imagePullPolicy", "lifecycle", "ports", "resources", "securityContext", "workingDir"),
+    *("terminationMessagePath", "terminationMessagePolicy", "envFrom"),
 )
 
 GET = "^GET "
@@ -195,6 +208,14 @@ def test_download_is_the_same_in_every_engine(downloaded: Engines, example: str)
     assert downloaded.unexplained(example) == {}
 
 
+@pytest.mark.parametrize("example", DOWNLOADS)
+def test_pod_that_argo_made_is_the_one_that_the_operator_makes(downloaded: Engines, example: str) -> None:
+    made = [downloaded.operated.pods(f"{engine}-{example}") for engine in ENGINES]
+    seen = [json.dumps(essence(pod)).replace(f"{e}-", "") for e, (pod,) in zip(ENGINES, made, strict=True)]
+    argo, prefect = map(json.loads, seen)
+    assert argo == prefect
+
+
 def test_deadline_is_each_attempts_own_in_both_engines(uploaded: Engines) -> None:
     assert finished(uploaded, "late") == [("Failed", "RetriesExhausted", 2)] * 2
     attempts = uploaded.statuses["prefect-late"]["attempts"]
@@ -243,6 +264,25 @@ def test_sync_deletes_the_same_in_every_engine(uploaded: Engines) -> None:
     uploaded.run("s3-sync")
     assert uploaded.trees("s3", "dev/s3") == [bucket_tree(uploaded, PREFIX)] * 3
     assert uploaded.unexplained("s3-sync") == {}
+
+
+def essence(pod: Document) -> Document:
+    """Returns what of a pod is not Argo's own: its containers and their folder, its variables, the account's token."""
+    spec = pod["spec"]
+    (main,) = (container for container in spec["containers"] if container["name"] == "main")
+    command = main["command"]
+    mounts = {mount["mountPath"]: mount for mount in main["volumeMounts"]}
+    places = {name: mount for name, mount in mounts.items() if not name.startswith("/var/run/")}
+    found = {v["name"] for v in places.values()}
+    return {
+        "labels": {name: pod["metadata"]["labels"].get(name) for name in LABELS},
+        "pod": {name: spec.get(name) for name in POD_FIELDS},
+        "main": {name: main.get(name) for name in CONTAINER_FIELDS},
+        "command": command[command.index("--") + 1 :] if "--" in command else command,
+        "env": [v for v in main["env"] if not v["name"].startswith(("ARGO_", BRACE))],
+        "mounts": places,
+        "volumes": {v["name"]: v for v in spec["volumes"] if v["name"] in found},
+    }
 
 
 def finished(engines: Engines, name: str) -> list[tuple[str, str, int]]:
