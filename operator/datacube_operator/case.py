@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datacube_flows.core.plan import TransferPlan
     from datacube_operator.cube import Cube
     from datacube_operator.engine import Engine, Found
+    from datacube_operator.informer import Informer
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,12 @@ class Case:
     def described(self, run: str = "", uid: str = "") -> dict[str, str]:
         """Fields of `status.workflow`."""
         return self.engine.workflow_status(self.plan, run, uid)
+
+
+@dataclass(frozen=True)
+class Caches:
+    """What is known of the cluster."""
+
+    cubes: Informer
+    claims: Informer
+    pods: Informer

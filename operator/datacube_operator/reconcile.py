@@ -7,7 +7,7 @@ fold, write status. Each step finds out from the API what was done already, so i
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from datacube_flows.core.plan import Policy
+    from datacube_operator.case import Caches
     from datacube_operator.client import Client
     from datacube_operator.clock import Clock
     from datacube_operator.engine import Engine
-    from datacube_operator.informer import Informer
     from datacube_operator.path_queue import PathQueue
     from datacube_operator.status_book import StatusBook
 
@@ -62,15 +62,6 @@ SETTLE_SECONDS: Final = 4.0
 """A run that begins is no news before that, and a pod that waits: scheduler, volume and kubelet take a moment."""
 
 HELD: Final = "spec.suspend holds the transfer: set it to false to go on"
-
-
-@dataclass(frozen=True)
-class Caches:
-    """What is known of the cluster."""
-
-    cubes: Informer
-    claims: Informer
-    pods: Informer
 
 
 class Reconciler:

@@ -10,6 +10,7 @@ from datacube_flows.engines.argo_trim import trim_pod, trim_workflow
 from datacube_operator.accounts import Accounts
 from datacube_operator.argo_engine import ArgoEngine, ArgoParts
 from datacube_operator.attempt_pods import PodParts
+from datacube_operator.case import Caches
 from datacube_operator.chronicle import Outlets
 from datacube_operator.client import Client
 from datacube_operator.controller import Controller, Pace
@@ -22,7 +23,7 @@ from datacube_operator.path_queue import PathQueue
 from datacube_operator.paths import claims_let_go
 from datacube_operator.progress import ProgressReader
 from datacube_operator.queue import Queue
-from datacube_operator.reconcile import Caches, Reconciler
+from datacube_operator.reconcile import Reconciler
 from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOW_TEMPLATES, WORKFLOWS
 from datacube_operator.runtime import Runtime
 from datacube_operator.status_book import StatusBook

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from datacube_operator.case import Caches
 from datacube_operator.chronicle import Outlets
 from datacube_operator.cube import BY_UID, CUBE_INDEXES, Cube, read_status, uid_keys
 from datacube_operator.errors import TemporaryError
 from datacube_operator.metrics import Metrics
 from datacube_operator.path_queue import PathQueue
 from datacube_operator.paths import claims_let_go
-from datacube_operator.reconcile import Caches, Reconciler
+from datacube_operator.reconcile import Reconciler
 from datacube_operator.replica import trim_claim, trim_cube
 from datacube_operator.resource import CLAIMS, DATACUBES, PODS, WORKFLOWS
 from datacube_operator.status_book import StatusBook
