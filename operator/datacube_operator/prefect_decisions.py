@@ -19,6 +19,8 @@ FRESH_SECONDS: Final = 120.0
 RETRY: Final = "prefect"
 """A re-run annotation begins so where somebody retries a flow run: the run goes on in that one."""
 
+EXACT_PLACES: Final = 10
+
 CANCELLED: Final = ("CANCELLING", "CANCELLED")
 HELD: Final = "PAUSED"
 
@@ -85,6 +87,11 @@ def asks_for(rerun: str) -> str:
     """Returns the flow run that a re-run annotation asks to go on in; empty where it asks for none."""
     word, _, rest = rerun.partition("/")
     return rest.partition("/")[0] if word == RETRY else ""
+
+
+def place_told(number: int) -> str:
+    """Returns what is said of a place in the queue: roughly but for the first ones, lest each end change them all."""
+    return f"place {number}" if number < EXACT_PLACES else f"about place {round(number, 1 - len(str(number)))}"
 
 
 def rerun_for(seen: RunSeen) -> str:

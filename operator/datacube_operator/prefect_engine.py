@@ -27,7 +27,7 @@ from datacube_operator.engine import Found
 from datacube_operator.errors import TemporaryError
 from datacube_operator.logs import log
 from datacube_operator.prefect_decisions import CANCELLED as CANCELLED_STATES
-from datacube_operator.prefect_decisions import asks_for
+from datacube_operator.prefect_decisions import asks_for, place_told
 from datacube_operator.prefect_run import FlowWork, PrefectRun
 
 if TYPE_CHECKING:
@@ -271,11 +271,19 @@ class PrefectEngine:
         running = sum(run.is_executed for run in self._runs.values())
         while self._queue and running < self._parts.limit:
             run = self._queue.popleft()
+            run.place = ""
             if not run.is_over or run.attempts:
                 run.driver = asyncio.create_task(self._drive(run))
                 running += 1
-        for run in self._queue:
-            self._parts.wake(run.key)
+        self._tell_places()
+
+    def _tell_places(self) -> None:
+        """Notes which place a run has that waits; only those are looked at for whom that is another one now."""
+        for number, run in enumerate(self._queue, 1):
+            place = place_told(number)
+            if place != run.place:
+                run.place = place
+                self._parts.wake(run.key)
 
     async def _drive(self, run: PrefectRun) -> None:
         """Has a run executed until it is over, whatever becomes of a flow meanwhile."""
@@ -327,19 +335,18 @@ class PrefectEngine:
         self._parts.history.owe(run.id, *ending_of(observe_flow(run.plan, (), run.attempts, ended=run.ended)))
 
     def _let_go(self, run: PrefectRun) -> None:
-        with suppress(ValueError):
+        if run.place:
             self._queue.remove(run)
+            run.place = ""
+            self._tell_places()
         if run.driver is not None:
             run.driver.cancel()
 
     def _place_of(self, run: PrefectRun) -> tuple[Reason, str] | None:
-        """Why a run waits that is not executed yet; its place is told roughly, lest each end change every status."""
-        if run not in self._queue:
+        """Why a run waits that is not executed yet."""
+        if not run.place:
             return None
-        place = self._queue.index(run) + 1
-        about = place if place < 10 else round(place, 1 - len(str(place)))  # noqa: PLR2004 - two digits and more
-        words = f"place {place}" if about == place else f"about place {about}"
-        return Reason.QUEUED, f"{words} in the queue: {self._parts.limit} transfers run at once"
+        return Reason.QUEUED, f"{run.place} in the queue: {self._parts.limit} transfers run at once"
 
     def _counters(self, run: PrefectRun) -> dict[str, Any]:
         last = run.attempts[-1] if run.attempts else None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Said = tuple[Reason, str]
 
 
-@dataclass
+@dataclass(eq=False)
 class PrefectRun:
     """A run.
 
@@ -39,6 +39,7 @@ class PrefectRun:
         attempts: all that are known, oldest first; replaced as a whole, since the flows' thread reads it.
         waiting: why it does not go on.
         ended: why no attempt follows, where no attempt tells.
+        place: which one it has in the queue, as people are told; empty where it does not wait there.
         driver: has it executed; None before its turn has come.
         over: set once its last attempt has ended.
         counters: of the attempt that runs.
@@ -50,6 +51,7 @@ class PrefectRun:
     attempts: tuple[AttemptSeen, ...] = ()
     waiting: Said | None = None
     ended: Said | None = None
+    place: str = ""
     driver: asyncio.Task[None] | None = field(default=None, repr=False)
     over: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     counters: Callable[[], Mapping[str, Any]] = dict

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from datacube_operator.cube import Cube, read_status
-from datacube_operator.prefect_decisions import Deed, asks_for, decide, rerun_for
+from datacube_operator.prefect_decisions import Deed, asks_for, decide, place_told, rerun_for
 
 from datacube_flows.core import labels
 from datacube_flows.engines.prefect_server import RunSeen
@@ -79,3 +80,15 @@ def test_annotation_of_a_retry_names_the_flow_run_and_differs_each_time() -> Non
 @pytest.mark.parametrize("value", ["", "1", "prefect", "again/prefect", "2030-01-01"])
 def test_other_annotation_asks_for_no_flow_run(value: str) -> None:
     assert asks_for(value) == ""
+
+
+def test_places_in_a_long_queue_are_told_so_that_few_change_when_one_run_goes() -> None:
+    told = [place_told(number) for number in range(1, 2001)]
+    assert (told[0], told[8], told[9], told[41], told[1233]) == (
+        "place 1",
+        "place 9",
+        "about place 10",
+        "about place 40",
+        "about place 1000",
+    )
+    assert sum(now != then for then, now in pairwise(told)) <= 9 * 4
