@@ -28,6 +28,7 @@ from prefect.transactions import get_transaction
 from datacube_flows.api.reasons import Reason
 from datacube_flows.core.observation import PodPhase
 from datacube_flows.core.retry import BACKOFF_JITTER, backoff_seconds
+from datacube_flows.engines.prefect_gate import EDGE, asking
 from datacube_flows.engines.prefect_view import (
     FLOW,
     artifact_key,
@@ -109,7 +110,9 @@ async def transfer(
 ) -> State[Any]:
     """Moves data once, between a claim and a store. Runs are begun for DataCubes: apply one to have it run."""
     del datacube, source, sink, attempts, deadline_seconds, sync  # shown; what is done stands in the plan
-    work = WORK.get()
+    work, edge = WORK.get(), EDGE.get()
+    if edge is not None:
+        edge.leave()
     try:
         await provision()
         if is_due(work):
@@ -119,10 +122,17 @@ async def transfer(
             if is_due(work):
                 await state.aresult()  # raises what kept an attempt from being made
     except (TransferError, WaitingError) as error:
-        await report()
+        await _tell()
         return Failed(message=f"{error.reason}: {error.message}")
-    await report()
+    await _tell()
     return final_state(work.attempts[-1])
+
+
+async def _tell() -> None:
+    """Reports, once there is room for this flow to end."""
+    if (edge := EDGE.get()) is not None:
+        await edge.end()
+    await report()
 
 
 @task(name="provision", task_run_name="provision", cache_policy=NO_CACHE, persist_result=False)
@@ -241,7 +251,7 @@ async def _show_progress(work: Work) -> None:
         if not counters or counters == shown:
             continue
         with suppress(Exception):
-            async with asyncio.timeout(HISTORY_SECONDS):
+            async with asking(HISTORY_SECONDS):
                 artifact = await _put_progress(work, artifact, counters)
                 shown = counters
 

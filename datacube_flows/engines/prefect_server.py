@@ -33,6 +33,7 @@ from prefect.states import AwaitingRetry, Scheduled
 
 from datacube_flows.core import labels
 from datacube_flows.engines.prefect_flow import WORK, transfer
+from datacube_flows.engines.prefect_gate import EDGE, Edge, Gate
 from datacube_flows.engines.prefect_view import DEPLOYMENT, FLOW, run_parameters, run_tags, run_title
 from datacube_flows.errors import DataCubeError
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS: Final = 15.0
 """How long one question to the server may take, with all that the client tries by itself."""
+
+TELL_SECONDS: Final = 20.0
+"""So long may a flow take for its report and last state, once there is room for it."""
 
 REFUSALS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
@@ -112,7 +116,7 @@ class FlowRuns:
 
     def __init__(self) -> None:
         self._deployment: UUID | None = None
-        self._first = asyncio.Lock()
+        self._first, self._gate = asyncio.Lock(), Gate()
         self._executed: dict[str, asyncio.Task[Any]] = {}
 
     async def check(self) -> None:
@@ -120,13 +124,13 @@ class FlowRuns:
         if self._deployment is None:
             await self._id()
             return
-        async with _client() as client:
+        async with self._client() as client:
             await client.request("GET", "/health")
 
     async def begin(self, plan: TransferPlan, run: str, key: str) -> RunSeen:
         """Makes the flow run of a run, or finds the one that was made with that key."""
         deployment = await self._id()
-        async with _client() as client:
+        async with self._client() as client:
             try:
                 made = await client.create_flow_run_from_deployment(
                     deployment,
@@ -145,7 +149,7 @@ class FlowRuns:
 
     async def begin_alone(self, plan: TransferPlan) -> str:
         """Makes a flow run that no deployment has, so that no operator takes it for its own, and returns its id."""
-        async with _client() as client:
+        async with self._client() as client:
             made = await client.create_flow_run(
                 transfer,
                 parameters=run_parameters(plan),
@@ -157,7 +161,7 @@ class FlowRuns:
 
     async def find(self, run_id: str) -> RunSeen | None:
         """Returns a flow run; None where there is none of that id."""
-        async with _client() as client:
+        async with self._client() as client:
             try:
                 return _seen(await client.read_flow_run(UUID(run_id)))
             except (ObjectNotFound, ValueError):
@@ -167,11 +171,12 @@ class FlowRuns:
         """Returns all flow runs of the deployment that have not ended, the oldest first."""
         found: list[RunSeen] = []
         state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(OPEN)))
+        deployment = DeploymentFilter(id=DeploymentFilterId(any_=[await self._id()]))
         while True:
-            async with _client() as client:
+            async with self._client() as client:
                 page = await client.read_flow_runs(
                     flow_run_filter=FlowRunFilter(state=state),
-                    deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[await self._id()])),
+                    deployment_filter=deployment,
                     sort=FlowRunSort.EXPECTED_START_TIME_ASC,
                     limit=PAGE,
                     offset=len(found),
@@ -181,17 +186,41 @@ class FlowRuns:
                 return found
 
     async def execute(self, run_id: str, work: Work) -> None:
-        """Runs a flow run to its end; one that was begun before goes on, with the attempts that are known."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this is a coroutine
-        self._executed[run_id] = task
+        """Runs a flow run to its end; one that was begun before goes on, with the attempts that are known.
+
+        Raises:
+            ServerUnavailable: it could not begin, or its end was not taken in time.
+        """
+        edge = Edge(self._gate)
+        flow = asyncio.create_task(self._run(run_id, work, edge))
+        telling = asyncio.create_task(edge.telling.wait())
+        self._executed[run_id] = flow
+        flow.add_done_callback(lambda done: self._forget(run_id, done))
         try:
-            flow_run = await self._ready(run_id)
-            WORK.set(work)
-            parameters = run_parameters(work.plan)
-            await run_flow_async(transfer, flow_run=flow_run, parameters=parameters, return_type="state")
+            await asyncio.wait({flow, telling}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({flow}, timeout=TELL_SECONDS)
+            if not flow.done():
+                raise ServerUnavailable("the Prefect server does not take the end of a flow run")
+            await flow
         finally:
+            flow.cancel()
+            telling.cancel()
+            edge.leave()
+
+    async def _run(self, run_id: str, work: Work, edge: Edge) -> None:
+        await edge.enter()
+        flow_run = await self._ready(run_id)
+        WORK.set(work)
+        EDGE.set(edge)
+        parameters = run_parameters(work.plan)
+        await run_flow_async(transfer, flow_run=flow_run, parameters=parameters, return_type="state")
+
+    def _forget(self, run_id: str, done: asyncio.Task[Any]) -> None:
+        """A flow has ended; how, is looked at where it was waited for, if anybody still waits."""
+        if self._executed.get(run_id) is done:
             del self._executed[run_id]
+        if not done.cancelled():
+            done.exception()
 
     async def _ready(self, run_id: str) -> FlowRun:
         """A flow run that may begin: for the first time, or once more.
@@ -200,7 +229,7 @@ class FlowRuns:
         suspended, and hold all others up until these are there and gone again.
         """
         await self._id()
-        async with _client() as client:
+        async with self._client() as client:
             flow_run = await client.read_flow_run(UUID(run_id))
             if flow_run.state is None or flow_run.state.name != QUEUED:
                 await client.set_flow_run_state(flow_run.id, AwaitingRetry(), force=True)
@@ -211,10 +240,10 @@ class FlowRuns:
         """Ends a flow run, and what is open of its tasks, whatever their states were; one that is executed, first."""
         if (task := self._executed.get(run_id)) is not None:
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=ANSWER_SECONDS)
         state: State[Any] = State(type=StateType(ending.value), name=_NAMES[ending], message=message[:2000])
         await self._id()
-        async with _client() as client:
+        async with self._client() as client:
             tasks = await client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id)])), limit=PAGE
             )
@@ -237,11 +266,29 @@ class FlowRuns:
                 yield event.resource.id.removeprefix("prefect.flow-run.")
         raise ServerUnavailable("the Prefect server ended the subscription")
 
+    async def answers_others(self) -> bool:
+        """Whether the server answers a client that nobody has used before."""
+        with suppress(ServerUnavailable):
+            async with (
+                _translated(),
+                asyncio.timeout(ANSWER_SECONDS),
+                get_client(httpx_settings={"timeout": ANSWER_SECONDS}, sync_client=False) as client,
+            ):
+                await client.request("GET", "/health")
+                return True
+        return False
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[PrefectClient]:
+        """The client that all share, for one question; those wait for their turn before their time runs."""
+        async with _translated(), self._gate.questions, asyncio.timeout(ANSWER_SECONDS), get_client() as client:
+            yield client
+
     async def _id(self) -> UUID:
         """The deployment's id, made by the first who asks, alone: two first writes at once spoil each other's token."""
         async with self._first:
             if self._deployment is None:
-                async with _client() as client:
+                async with self._client() as client:
                     self._deployment = await client.create_deployment(
                         await client.create_flow_from_name(FLOW),
                         DEPLOYMENT,
@@ -282,12 +329,6 @@ def _seen(run: FlowRun) -> RunSeen:
         created=run.created,
         count=run.run_count,
     )
-
-
-@asynccontextmanager
-async def _client() -> AsyncIterator[PrefectClient]:
-    async with _translated(), asyncio.timeout(ANSWER_SECONDS), get_client() as client:
-        yield client
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ class FlowThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.Context()
-        self._stop = asyncio.Event()
+        self._stop, self._renewal = asyncio.Event(), asyncio.Event()
         self._thread: threading.Thread | None = None
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -42,11 +42,17 @@ class FlowThread:
         """Runs a coroutine, and waits for it on the caller's loop."""
         return await asyncio.wrap_future(self.submit(coroutine))
 
+    def renew(self) -> None:
+        """Has whatever begins from now on use a new client; what runs keeps the one that it has."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._renewal.set)
+
     def stop(self, timeout: float) -> None:
         """Cancels what runs, and ends the thread; it is left behind where that takes longer than `timeout` seconds."""
         if self._loop is None or self._thread is None:
             return
         self._loop.call_soon_threadsafe(self._stop.set)
+        self.renew()
         self._thread.join(timeout)
 
     def _started(self) -> asyncio.AbstractEventLoop:
@@ -74,7 +80,10 @@ class FlowThread:
                 raise
             self._context = contextvars.copy_context()
             ready.set_result(asyncio.get_running_loop())
-            await self._stop.wait()
+            while await self._renewal.wait() and not self._stop.is_set():
+                self._renewal.clear()
+                await stack.enter_async_context(AsyncClientContext())
+                self._context = contextvars.copy_context()
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)

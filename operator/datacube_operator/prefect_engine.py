@@ -50,9 +50,6 @@ CANCELLED: Final = "the run was cancelled in Prefect: retry it there, or set a n
 DELETED: Final = "the flow run was deleted in Prefect: set a new re-run annotation to run it again"
 GONE: Final = "the DataCube was deleted"
 RETRY_SECONDS: Final = 5.0
-TELL_SECONDS: Final = 20.0
-"""So long may a flow take for its report and last state, once its last attempt has ended."""
-
 PAUSES: Final = Backoff(first=1.0, cap=60.0, jitter=0.5)
 
 
@@ -293,7 +290,8 @@ class PrefectEngine:
         try:
             while not is_told:
                 try:
-                    is_told = await self._execute(run, work) and run.is_over
+                    await self._parts.thread.call(self._parts.runs.execute(run.id, work))
+                    is_told = run.is_over
                 except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the transfer goes on
                     log.warning("flow run interrupted", flow_run=run.id, error=type(error).__name__)
                 if run.is_over:
@@ -306,21 +304,6 @@ class PrefectEngine:
             run.driver = None
             self._parts.wake(run.key)
             self._pump()
-
-    async def _execute(self, run: PrefectRun, work: FlowWork) -> bool:
-        """Executes a flow; returns whether it came to its end, which the server is given a while to be told of."""
-        flow = asyncio.create_task(self._parts.thread.call(self._parts.runs.execute(run.id, work)))
-        over = asyncio.create_task(run.over.wait())
-        try:
-            await asyncio.wait({flow, over}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({flow}, timeout=TELL_SECONDS)
-            if not flow.done():
-                return False
-            await flow
-            return True
-        finally:
-            flow.cancel()
-            over.cancel()
 
     async def _see_ended(self, run: PrefectRun) -> None:
         """A flow that did not begin may have been cancelled before it could, or its flow run deleted."""

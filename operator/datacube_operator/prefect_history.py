@@ -120,9 +120,16 @@ class History:
                 await self._pay()
             except ServerUnavailable as error:
                 self.lost(str(error))
+                await self._mend()
             except Exception as error:  # noqa: BLE001 - a history that is not complete stops no transfer
                 log.bug("Prefect's history not kept", error)
             await self._pause()
+
+    async def _mend(self) -> None:
+        """Has another client where the server answers others: one whose connections are all lost does not recover."""
+        if await self._thread.call(self._runs.answers_others()):
+            log.warning("Prefect's client renewed")
+            self._thread.renew()
 
     def _found(self) -> None:
         if self.trouble:

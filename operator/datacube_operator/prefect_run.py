@@ -41,7 +41,6 @@ class PrefectRun:
         ended: why no attempt follows, where no attempt tells.
         place: which one it has in the queue, as people are told; empty where it does not wait there.
         driver: has it executed; None before its turn has come.
-        over: set once its last attempt has ended.
         counters: of the attempt that runs.
     """
 
@@ -53,7 +52,6 @@ class PrefectRun:
     ended: Said | None = None
     place: str = ""
     driver: asyncio.Task[None] | None = field(default=None, repr=False)
-    over: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     counters: Callable[[], Mapping[str, Any]] = dict
 
     @property
@@ -147,15 +145,12 @@ class FlowWork:
             raise
         others = tuple(known for known in self._run.attempts if known.number != number)
         self._run.attempts = tuple(sorted((*others, seen), key=lambda attempt: attempt.number))
-        if self._run.is_over:
-            self._run.over.set()
         if seen.phase is PodPhase.FAILED:
             self._changed()
         return seen
 
     def _give_up(self, error: TransferError) -> None:
         self._run.ended = error.reason, error.message
-        self._run.over.set()
         self._changed()
 
     def _say(self, why: Said | None) -> None:

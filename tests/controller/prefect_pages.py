@@ -53,10 +53,17 @@ async def run_in(stage: Stage, state: str, name: str = "cube") -> Run:
     return await run_of(stage, lambda run: run["state_type"] == state, name)
 
 
-async def tasks_of(stage: Stage, run: Run) -> list[tuple[str, str]]:
-    """Returns name and state of the tasks of a flow run."""
-    found = await ask(stage, "POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-    return sorted((task["name"], task["state_name"]) for task in found)
+async def tasks_are(stage: Stage, run: Run, *wanted: tuple[str, str]) -> None:
+    """Returns once the tasks of a flow run have these names and states; the server hears of them a moment later."""
+    found: list[tuple[str, str]] = []
+    try:
+        async with asyncio.timeout(SECONDS):
+            while found != sorted(wanted):
+                tasks = await ask(stage, "POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+                found = sorted((task["name"], task["state_name"]) for task in tasks)
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"tasks after {SECONDS:.0f} s: {found}") from None
 
 
 async def artifacts_of(stage: Stage, run: Run) -> list[Any]:

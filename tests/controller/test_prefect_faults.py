@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.t2, pytest.mark.anyio]
 
 WITH_PREFECT = True
+MANY = 50
 
 FLAKY = fail(Reason.SERVER_ERROR, "the server answers 503 again and again")
 
@@ -171,3 +172,19 @@ async def test_flow_run_that_nobody_asked_for_is_ended(stage: Stage) -> None:
     ended = await run_in(stage, "CANCELLED")
     assert ended["id"] == made["id"]
     assert "apply a DataCube" in ended["state"]["message"]
+
+
+async def test_many_runs_that_end_at_once_are_all_told(stage: Stage) -> None:
+    """Of more than the client of Prefect's server has connections, none is lost, and neither is the client."""
+    await stage.claim()
+    script, names = hang(), [f"cube-{number}" for number in range(MANY)]
+    for name in names:
+        await stage.create(download(name, sub_path=name), script)
+    for name in names:
+        await stage.phase(name, "Running", 120)
+    script.release()
+    for name in names:
+        assert (await stage.ends(name, 60)).phase == "Succeeded"
+    for name in names:
+        await run_in(stage, "COMPLETED", name)
+    assert "client renewed" not in stage.world.operator.log_file.read_text()

@@ -9,7 +9,7 @@ import pytest
 
 from datacube_flows.api.reasons import Reason
 from tests.controller.played_kubelet import fail, hang, succeed
-from tests.controller.prefect_pages import cancel, retry, run_in, run_of, server_of, tasks_of
+from tests.controller.prefect_pages import cancel, retry, run_in, run_of, server_of, tasks_are
 from tests.controller.scenarios_documents import download
 
 if TYPE_CHECKING:
@@ -38,13 +38,15 @@ async def test_run_is_told_with_its_attempts_its_result_and_no_secret(stage: Sta
     assert run["state"]["message"] == "TransferComplete: 3 files, 4096 bytes moved, verified by checksum"
     assert {"store:s3", "direction:download", f"namespace:{stage.namespace}"} <= set(run["tags"])
     assert run["parameters"]["source"] == "s3://bucket/set"
-    assert await tasks_of(stage, run) == [
+    await tasks_are(
+        stage,
+        run,
         ("attempt", "Completed"),
         ("attempt 1", "ServerError"),
         ("attempt 2", "Completed"),
         ("provision", "Completed"),
         ("report", "Completed"),
-    ]
+    )
 
 
 async def test_run_that_is_cancelled_in_mid_transfer_ends_with_its_pod(stage: Stage) -> None:
@@ -119,7 +121,8 @@ async def test_transfer_goes_on_while_the_server_is_away_and_the_history_is_comp
     assert (seen.phase, seen.attempts) == ("Succeeded", ((1, "ServerError"), (2, "")))
     await stage.create(download("later", sub_path="later"))
     await stage.waits("later", "EngineUnavailable", 30)
-    await asyncio.to_thread(prefect.start)
+    prefect.begin()  # in this thread, with which it would end
+    await asyncio.to_thread(prefect.until_ready)
     assert (await stage.ends("later", 60)).phase == "Succeeded"
     run = await run_in(stage, "COMPLETED")
     assert run["run_count"] == 1

@@ -142,8 +142,17 @@ class PrefectServer:
 
     def start(self) -> None:
         """Has it running and ready, with what it knew before."""
+        self.begin()
+        self.until_ready()
+
+    def begin(self) -> None:
+        """Has it running; it ends with the thread that calls this."""
         command = [sys.executable, "-P", "-m", "prefect", "server", "start", f"--host={HOST}", f"--port={self.port}"]
-        process = self._roster.ensure(NAME, [*DIES_WITH_TEST, *command])
+        self._roster.ensure(NAME, [*DIES_WITH_TEST, *command])
+
+    def until_ready(self) -> None:
+        """Returns once it answers."""
+        (process,) = self._roster.recorded()
 
         def is_ready() -> bool:
             self._roster.must_run(process)
