@@ -71,7 +71,7 @@ async def world(
     Prefect runs them.
     """
     serve_argo(api)
-    identity = request.module.__name__.rpartition("_")[2]
+    identity = request.module.__name__.rpartition(".")[2].removeprefix("test_").replace("_", "-")
     flags = getattr(request.module, "OPERATOR_FLAGS", FLAGS)
     prefect = request.getfixturevalue("prefect") if getattr(request.module, "WITH_PREFECT", False) else None
     async with made_world(api, tmp_path_factory.mktemp("world"), identity, flags, prefect) as made:

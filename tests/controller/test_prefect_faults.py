@@ -152,17 +152,6 @@ async def test_pod_whose_making_was_not_answered_is_found_again(stage: Stage) ->
     assert len(await stage.pods("cube")) == 1
 
 
-async def test_flow_run_that_somebody_deletes_does_not_stop_its_transfer(stage: Stage) -> None:
-    await stage.claim()
-    script = hang()
-    await stage.create(download("cube"), script)
-    await stage.phase("cube", "Running")
-    run = await run_in(stage, "RUNNING")
-    await ask(stage, "DELETE", f"/flow_runs/{run['id']}")
-    script.release()
-    assert (await stage.ends("cube", 40)).phase == "Succeeded"
-
-
 async def test_flow_run_that_nobody_asked_for_is_ended(stage: Stage) -> None:
     """Somebody runs the deployment by hand, in the name of a DataCube that is not there."""
     deployment = await ask(stage, "GET", "/deployments/name/transfer/datacube")
