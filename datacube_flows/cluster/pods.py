@@ -27,7 +27,7 @@ from datacube_flows.cluster.resource import CLAIMS, PODS
 from datacube_flows.core import labels
 from datacube_flows.core.attempt_log import parse_lines, parse_log
 from datacube_flows.core.manifests import CONTAINER, make_attempt_pod, require_claim
-from datacube_flows.core.observation import AttemptSeen, PodPhase
+from datacube_flows.core.observation import ENDED, AttemptSeen, PodPhase
 from datacube_flows.core.observe_pod import observe_pod
 from datacube_flows.core.pod_waiting import waiting_reason
 from datacube_flows.errors import TransferError
@@ -47,7 +47,6 @@ LIMIT_BYTES: Final = 65_536
 ENDING: Final = Patience(seconds=10.0)
 """With an API server that is away while somebody waits for the pod of a cancelled attempt to be deleted."""
 
-_ENDED: Final = (PodPhase.SUCCEEDED, PodPhase.FAILED)
 _BORNE_LABELS: Final = (labels.UID, labels.RUN, labels.PLAN)
 
 
@@ -178,7 +177,7 @@ class PodWork:
             async with aclosing(follower.sights()) as sights:
                 async for sight in sights:
                     seen = self._note(_attempt_in(sight, seen))
-                    if seen.phase in _ENDED:
+                    if seen.phase in ENDED:
                         return seen
                     if seen.phase is PodPhase.RUNNING and reading is None:
                         reading = asyncio.create_task(self._read_counters(seen))
@@ -242,7 +241,7 @@ def _attempt_in(sight: Sight, before: AttemptSeen) -> AttemptSeen:
     found = sight.object
     if found is not None and found["metadata"]["uid"] == before.uid:
         seen = observe_pod(found)
-        if not sight.is_gone or seen.phase in _ENDED:
+        if not sight.is_gone or seen.phase in ENDED:
             return seen
     gone = datetime.now(UTC)
     return replace(

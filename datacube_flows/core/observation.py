@@ -20,6 +20,10 @@ class PodPhase(StrEnum):
     FAILED = "Failed"
 
 
+ENDED = frozenset({PodPhase.SUCCEEDED, PodPhase.FAILED})
+"""Phases of an attempt to which nothing happens any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptSeen:
     """One attempt as it stands.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datacube_flows.api.reasons import Reason
-from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
+from datacube_flows.core.observation import ENDED, AttemptSeen, Observation, PodPhase
 from datacube_flows.core.observe_pod import observe_pod
 from datacube_flows.core.pod_fields import text_at
 from datacube_flows.core.pod_waiting import waiting_reason
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Object = Mapping[str, Any]
     Said = tuple[Reason, str]
-
-ENDED = frozenset({PodPhase.SUCCEEDED, PodPhase.FAILED})
 
 
 def observe_flow(

@@ -15,9 +15,9 @@ from datacube_flows.api.reasons import Reason
 from datacube_flows.core import labels
 from datacube_flows.core.attempt_log import parse_lines
 from datacube_flows.core.manifests import CONTAINER, Installation, make_attempt_pod, make_claim
-from datacube_flows.core.observation import AttemptSeen, PodPhase
+from datacube_flows.core.observation import ENDED, AttemptSeen, PodPhase
 from datacube_flows.core.observe_pod import observe_pod
-from datacube_flows.engines.prefect_observe import ENDED, attempt_lost
+from datacube_flows.engines.prefect_observe import attempt_lost
 from datacube_flows.errors import TransferError
 from datacube_operator.backoff import Backoff, Failures
 from datacube_operator.claims import claim_problem

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from datacube_flows.api.reasons import Reason
 from datacube_flows.api.status import Phase
 from datacube_flows.core import labels
-from datacube_flows.core.observation import AttemptSeen, Observation, PodPhase
+from datacube_flows.core.observation import ENDED, AttemptSeen, Observation, PodPhase
 from datacube_flows.core.observe_pod import observe_pod
-from datacube_flows.engines.prefect_observe import ENDED, attempt_lost, attempt_told, observe_flow
+from datacube_flows.engines.prefect_observe import attempt_lost, attempt_told, observe_flow
 from datacube_flows.engines.prefect_server import Ending, ServerUnavailable
 from datacube_flows.engines.prefect_view import DEPLOYMENT, FLOW
 from datacube_operator.backoff import Backoff, Failures

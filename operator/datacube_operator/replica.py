@@ -84,22 +84,18 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
     templates = watching.of(WORKFLOW_TEMPLATES, {}, trim_template, MANAGED)
     recorder = Recorder(client, settings.identity, clock)
     reader = ProgressReader(client, clock, metrics, queue.add) if settings.has_progress else None
-    accounts = Accounts(client, clock, settings.argo, is_on=settings.has_accounts)
-    rendering = settings.installation, settings.argo, settings.argo_url
-    argo = ArgoEngine(ArgoParts(client, workflows, templates, pods, accounts, clock, *rendering))
-    paths, book = PathQueue(queue.add), StatusBook(client)
-    engines: dict[str, Engine] = {argo.name: argo}
+    paths, book, caches = PathQueue(queue.add), StatusBook(client), Caches(cubes, claims, pods)
+    engines: dict[str, Engine] = {"argo": _argo(client, workflows, templates, pods, settings=settings, clock=clock)}
     histories: list[Worker] = []
     if settings.prefect_url:
         from datacube_operator.prefect_replica import make_prefect  # seconds and megabytes: only where it is used
 
         making = PodParts(client, pods, claims, clock, settings.installation, settings.has_progress)
-        engine, history = make_prefect(making, cubes, book, reader, settings=settings, wake=queue.add)
-        engines[engine.name] = engine
+        engines["prefect"], history = make_prefect(making, cubes, book, reader, settings=settings, wake=queue.add)
         histories.append(history)
     reconciler = Reconciler(
         client,
-        Caches(cubes, claims, pods),
+        caches,
         book,
         engines={name: engines[name] for name in sorted(engines, key=lambda name: name != settings.engine)},
         policy=settings.policy,
@@ -107,11 +103,7 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
         paths=paths,
         clock=clock,
     )
-    cubes.subscribe(queue.add)
-    claims.subscribe(queue.add, _to_cubes(cubes, BY_CLAIM, _claim_of))
-    for informer in (pods, workflows, templates):
-        informer.subscribe(queue.add, _to_cubes(cubes, BY_UID, uid_keys))
-    pods.subscribe(paths.wake, claims_let_go)
+    _subscribe(queue, caches, (workflows, templates), paths)
     controller = Controller(
         "datacubes",
         queue,
@@ -121,22 +113,44 @@ def make_replica(api: ApiClient, settings: Settings, clock: Clock, metrics: Metr
         metrics=metrics,
         pace=Pace(workers=settings.workers),
     )
-    election = Election(
-        Client(api, Fence.none(clock), metrics),
+    return Runtime(
+        [cubes, claims, pods],
+        [workflows, templates],
+        [controller, *histories],
+        _election(Client(api, Fence.none(clock), metrics), fence, settings, clock, metrics),
+        recorder,
+        readers=[reader] if reader else [],
+    )
+
+
+def _argo(
+    client: Client, workflows: Informer, templates: Informer, pods: Informer, *, settings: Settings, clock: Clock
+) -> ArgoEngine:
+    accounts = Accounts(client, clock, settings.argo, is_on=settings.has_accounts)
+    rendering = settings.installation, settings.argo, settings.argo_url
+    return ArgoEngine(ArgoParts(client, workflows, templates, pods, accounts, clock, *rendering))
+
+
+def _subscribe(queue: Queue, caches: Caches, of_engines: Iterable[Informer], paths: PathQueue) -> None:
+    """Has each change looked at by the DataCubes that it is about, and by those that wait for a path."""
+    cubes = caches.cubes
+    cubes.subscribe(queue.add)
+    caches.claims.subscribe(queue.add, _to_cubes(cubes, BY_CLAIM, _claim_of))
+    for informer in (caches.pods, *of_engines):
+        informer.subscribe(queue.add, _to_cubes(cubes, BY_UID, uid_keys))
+    caches.pods.subscribe(paths.wake, claims_let_go)
+
+
+def _election(client: Client, fence: Fence, settings: Settings, clock: Clock, metrics: Metrics) -> Election:
+    """Decides which replica leads; its client writes the lease whether this one leads or not."""
+    return Election(
+        client,
         fence,
         namespace=settings.lease_namespace,
         name=settings.lease_name,
         identity=settings.identity,
         clock=clock,
         metrics=metrics,
-    )
-    return Runtime(
-        [cubes, claims, pods],
-        [workflows, templates],
-        [controller, *histories],
-        election,
-        recorder,
-        readers=[reader] if reader else [],
     )
 
 
